@@ -235,8 +235,8 @@ def _imdb_folder(path, split):
         urls = d.parent/f'urls_{d.name}.txt' # line i is the page of the film that review i is about
         movies = re.findall(r'/title/(tt\d+)', urls.read_text()) if urls.exists() else []
         for f in d.glob('*.txt'):
-            i,_,rating = f.stem.partition('_')
-            rows.append(dict(text=f.read_text(encoding='utf8'), label=d.name, id=int(i), rating=int(rating or 0), movie=movies[int(i)] if movies else None))
+            i,rating = map(int, f.stem.split('_'))
+            with _open_text(f) as o: rows.append(dict(text=o.read(), label=d.name, id=i, rating=rating, movie=movies[i] if movies else None))
     return pd.DataFrame(rows).sort_values(['label','id'], ignore_index=True) if rows else None
 
 def _imdb_split(path, split):
@@ -264,9 +264,9 @@ def _imdb_download():
         raise ConnectionError(f"could not download IMDb from {URLs.IMDB} ({e}). {do}") from None
 
 def imdb(
-    path=None,      # Folder with the official tree or the JSON lines; without it, fastai downloads and unpacks the archive
-    splits=_splits, # Which of 'train', 'test' and 'unsup', in this order
-)->pd.DataFrame:    # `text`, `label` ('neg', 'pos', missing for 'unsup'); where known `rating` (1–10), `movie`, `id`; `split`
+    path=None,                       # Folder with the official tree or the JSON lines; without it, fastai downloads the archive
+    splits=('train','test','unsup'), # Which of them, in this order
+)->pd.DataFrame: # `text`, `label` ('neg', 'pos', missing for 'unsup'); where known `rating` (1–10), `movie`, `id`; `split`
     "The Large Movie Review Dataset as one table, sorted by label within each split as its files are"
     for o in L(splits):
         if o not in _splits: raise ValueError(f"no split {o!r}; there are {_splits}")
