@@ -1,0 +1,149 @@
+"Room 00 against fastai, against the packages of its extras, and on real reviews"
+import gzip, json, lzma, subprocess, sys
+import pandas as pd, pytest
+from ulmfit_nb.texts import check_texts, imdb, read_texts, sentences, split_texts, stratified_sample
+
+@pytest.fixture
+def small(): return stratified_sample(sentences(), 20).reset_index(drop=True)
+
+def same(a, b): assert a.to_dict('list')==b.to_dict('list')
+
+def test_import_is_light():
+    "Worker processes import this module: it must not bring torch or fastai"
+    code = "import sys, ulmfit_nb.texts as t; t.sentences(); print([o for o in ('torch','fastai','sklearn') if o in sys.modules])"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='[]'
+
+def test_field_marks_are_fastais(small):
+    from fastai.text.core import _join_texts, FLD
+    df = small.assign(title=['A title']*20, year=range(20))
+    for cols in (['title','text'], ['text','title','year']):
+        assert read_texts(df, cols).text.tolist()==_join_texts(df[cols], mark_fields=True).tolist()
+        assert read_texts(df, cols, mark_fields=False).text.tolist()==_join_texts(df[cols], mark_fields=False).tolist()
+    assert read_texts(df, 'title', mark_fields=True).text[0]==f'{FLD} 1 A title'
+
+def test_folder_reads_what_fastai_reads(small, tmp_path):
+    from fastai.data.transforms import get_text_files, parent_label
+    for i,o in small.iterrows():
+        f = tmp_path/['train','test'][i%2]/o.label/f'{i}.TXT' if i==3 else tmp_path/['train','test'][i%2]/o.label/f'{i}.txt'
+        f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text(o.text, encoding='utf8')
+    (tmp_path/'train'/'.hidden').mkdir()
+    (tmp_path/'train'/'.hidden'/'x.txt').write_text('not to be read')
+    for folders in (None, 'train', ['train','test']):
+        df,files = read_texts(tmp_path, folders=folders),sorted(get_text_files(tmp_path, folders=folders))
+        assert [tmp_path/o for o in df.path]==files
+        assert df.label.tolist()==[parent_label(o) for o in files]
+        assert df.text.tolist()==[o.read_text(encoding='utf8') for o in files]
+
+@pytest.mark.parametrize('suffix', ['.csv','.tsv','.csv.gz','.csv.xz','.jsonl','.jsonl.gz','.jsonl.bz2','.ndjson','.parquet'])
+def test_every_kind_of_file(small, tmp_path, suffix):
+    path = tmp_path/f'texts{suffix}'
+    hard = small.assign(text=['line one\nline two','"quoted", and\ta tab','NA','None','5',' ','\u2028é😀','','null','a\r\nb']*2)
+    hard['text'] = [o or 'x' for o in hard.text]
+    if suffix=='.parquet':
+        pytest.importorskip('pyarrow')
+        hard.to_parquet(path)
+    elif 'json' in suffix or 'nd' in suffix: hard.to_json(path, orient='records', lines=True)
+    else: hard.to_csv(path, index=False, sep='\t' if suffix=='.tsv' else ',')
+    same(read_texts(path), hard)
+
+def test_other_names_and_a_byte_order_mark(small, tmp_path):
+    small.rename(columns=dict(text='Bewertung', label='Urteil')).to_csv(tmp_path/'a.csv', index=False, encoding='utf-8-sig', sep=';')
+    df = read_texts(tmp_path/'a.csv', 'Bewertung', 'Urteil', sep=';')
+    same(df, small)
+    assert df.columns[0]=='text' and df.columns[1]=='label'
+
+def test_undecodable_bytes_are_found_anywhere(tmp_path):
+    "The offset counts from the file's first byte, past the reader's own buffers and the byte order mark"
+    data = b'\xef\xbb\xbftext\n' + 'ä word\n'.encode()*100_000
+    at = len(data)
+    for name,opener in (('a.csv',open), ('a.csv.gz',gzip.open), ('a.csv.xz',lzma.open)):
+        with opener(tmp_path/name, 'wb') as f: f.write(data + b'caf\xe9\n')
+        with pytest.raises(ValueError, match=f'{name}: byte 0xe9 at offset {at+3} is not utf8'): read_texts(tmp_path/name)
+        assert read_texts(tmp_path/name, errors='replace').text.iloc[-1]=='caf\ufffd'
+    (tmp_path/'b.jsonl').write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
+    with pytest.raises(ValueError, match='b.jsonl: byte 0xff at offset 25'): read_texts(tmp_path/'b.jsonl')
+    with pytest.raises(LookupError, match='utf-9'): read_texts(tmp_path/'b.jsonl', encoding='utf-9')
+
+@pytest.mark.parametrize('bad', [None, float('nan'), 3, b'bytes', pd.NA])
+def test_a_text_that_is_none(small, bad):
+    df = small.astype(object)
+    df.loc[7,'text'] = bad
+    with pytest.raises(ValueError, match="row 7 of column 'text'"): check_texts(df)
+    with pytest.raises(ValueError, match="row 7 of column 'text'"): read_texts(df)
+    if pd.isna(bad): assert len(read_texts(df, drop_missing=True))==19
+
+def test_rows_are_named_by_their_index(small):
+    df = small.astype(object).set_index(pd.Index([f'r{i}' for i in range(20)]))
+    df.loc['r5','text'] = None
+    with pytest.raises(ValueError, match='in row r5 of'): read_texts(df)
+    assert read_texts(df, drop_missing=True).index.tolist()==list(range(19))
+
+def test_labels_asked_for_by_name_are_checked(small):
+    df = small.astype(object)
+    df.loc[2,'label'] = None
+    with pytest.raises(ValueError, match="label is missing in row 2 of column 'label'"): read_texts(df, label_col='label')
+    assert len(read_texts(df, label_col='label', drop_missing=True))==19
+    assert len(read_texts(df))==20 # a half labelled table still serves a language model
+    assert read_texts(df, label_col=False).columns.tolist()==['text','source']
+
+def test_huggingface_datasets(small, tmp_path):
+    datasets = pytest.importorskip('datasets')
+    feats = datasets.Features(dict(text=datasets.Value('string'), label=datasets.ClassLabel(names=['negative','positive']), source=datasets.Value('string')))
+    ds = datasets.Dataset.from_pandas(small, preserve_index=False).cast_column('label', feats['label'])
+    assert ds[0]['label'] in (0,1)
+    same(read_texts(ds), small)
+    both = read_texts(datasets.DatasetDict(train=ds, test=ds.select([0,1])))
+    assert both.split.tolist()==['train']*20+['test']*2 and both.label[20]==small.label[0]
+    ds.save_to_disk(tmp_path/'one')
+    datasets.DatasetDict(train=ds).save_to_disk(tmp_path/'many')
+    same(read_texts(tmp_path/'one'), small)
+    same(read_texts(tmp_path/'many').drop(columns='split'), small)
+
+@pytest.mark.parametrize('valid', [0.05, 0.1, 1/3, 0.5, 700])
+def test_split_by_group_keeps_shares(valid):
+    df = sentences()
+    df['film'] = df.index*7919 % 271
+    s = split_texts(df, valid, group_col='film')
+    share = valid if valid<1 else valid/3000
+    assert s.groupby('film').is_valid.nunique().max()==1
+    for _,g in s.groupby('label'): assert abs(g.is_valid.mean()-share)<0.03
+    pd.testing.assert_frame_equal(s.drop(columns='is_valid'), df)
+
+def test_imdb_without_network(monkeypatch, tmp_path):
+    "One clear error, which names the archive and the layouts"
+    import urllib.error, fastai.data.external as ext
+    monkeypatch.setattr(ext, 'fastai_path', lambda folder: tmp_path/folder)
+    def untar(url): raise urllib.error.URLError('no network')
+    monkeypatch.setattr(ext, 'untar_data', untar)
+    with pytest.raises(ConnectionError) as e: imdb()
+    for o in (ext.URLs.IMDB, str(tmp_path/'archive'/'imdb.tgz'), 'train.jsonl.xz', 'unsup.jsonl.xz', 'train/pos'): assert o in str(e.value)
+    assert e.value.__suppress_context__
+
+def test_imdb_unpacks_an_archive_that_is_there(monkeypatch, tmp_path):
+    "The way out that the error names works: an archive put in place is unpacked by fastai and read"
+    import tarfile, fastai.data.external as ext
+    home = tmp_path/'home'
+    cfg = ext.Config(home, 'config.ini', create=dict(data='data', archive='archive', storage='tmp', model='models'))
+    monkeypatch.setattr(ext, 'fastai_cfg', lambda: cfg)
+    monkeypatch.setattr('fastdownload.core.check', lambda *a: True) # the toy archive has another checksum
+    for o in ('train/pos/0_9.txt','train/neg/0_1.txt','test/pos/1_8.txt','test/neg/1_2.txt','unsup/0_0.txt'):
+        f = tmp_path/'imdb'/o
+        f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text(f'the text of {o}')
+    (home/'archive').mkdir(parents=True)
+    with tarfile.open(home/'archive'/'imdb.tgz', 'w:gz') as t: t.add(tmp_path/'imdb', 'imdb')
+    df = imdb()
+    assert df.split.tolist()==['train','train','test','test','unsup']
+    assert df.rating.fillna(0).tolist()==[1,9,2,8,0]
+    assert df.text[0]=='the text of train/neg/0_1.txt' and 'movie' not in df
+
+@pytest.mark.data
+def test_real_imdb(data_path):
+    df = imdb(data_path('imdb'), ['train'])
+    assert df.label.value_counts().to_dict()==dict(neg=12500, pos=12500)
+    assert df.rating.between(1,10).all() and not df.rating.isin([5,6]).any()
+    assert df.label[:12500].nunique()==1 # sorted: why a sample has to be drawn
+    s = split_texts(stratified_sample(df, 4000), 0.5, group_col='movie')
+    assert s.groupby('movie').is_valid.nunique().max()==1
+    for _,g in s.groupby('label'): assert abs(g.is_valid.mean()-0.5)<0.02
