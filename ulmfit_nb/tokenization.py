@@ -225,13 +225,13 @@ class SubwordTokenizer:
         from sentencepiece import SentencePieceTrainer
         if self.vocab_sz is None and iter(items) is items: items = list(items)
         def lines(): return (l for t in maps(*L(rules), items) for l in str(t).split('\n'))
-        sz = ifnone(self.vocab_sz, self._default_sz(lines()) if self.vocab_sz is None else None)
+        sz = self._default_sz(lines()) if self.vocab_sz is None else self.vocab_sz
         out,spec = io.BytesIO(),['▁'+s for s in self.special_toks]
         SentencePieceTrainer.train(sentence_iterator=lines(), model_writer=out, vocab_size=sz, model_type=self.model_type,
             character_coverage=self.char_coverage, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, user_defined_symbols=spec,
             hard_vocab_limit=False, byte_fallback=self.byte_fallback, input_sentence_size=self.max_sentences, minloglevel=2)
         self.model,self._sp = out.getvalue(),None
-        if self.cache_dir: Path(self.cache_dir).mk_write(self.model) if False else self.save(Path(self.cache_dir)/'spm.model')
+        if self.cache_dir: self.save(Path(self.cache_dir)/'spm.model')
         return self
 
     def save(self, fname):
@@ -292,10 +292,14 @@ class PieceMemo(dict):
     "The tokens of a text under the default rules, from a memo of the tokens of its pieces"
     def __init__(self,
         tok,            # A `WordTokenizer`
-        value=tuple,    # What to keep of a piece: a function of its list of tokens to a tuple
+        value=tuple,    # What to keep of a piece: a function of its list of tokens
+        join=None,      # What to make of the values of a text's pieces: a list of them all by default
         post=True,      # Apply `replace_space`?
         max_pieces=200_000, # The memo is emptied when it holds so many
-    ): store_attr(); self._load()
+    ):
+        self.tok,self.value,self.post,self.max_pieces = tok,value,post,max_pieces
+        self.join = ifnone(join, lambda vs: list(itertools.chain.from_iterable(vs)))
+        self._load()
 
     def _load(self):
         from spacy.tokenizer import Tokenizer as Spacy
@@ -343,7 +347,7 @@ class PieceMemo(dict):
 
     def __call__(self,
         t, # One text
-    )->list: # Its tokens, or what `value` makes of them
+    ):     # Its tokens, or what `value` and `join` make of them
         if len(self)+len(self.retold)>self.max_pieces:
             self.clear()
             self.tok._load()
@@ -354,9 +358,9 @@ class PieceMemo(dict):
             t = replace_wrep(t)
             ps = t.split()
         if _re_odd.search(t): ps = list(self._gaps(t))
-        res = list(itertools.chain.from_iterable(map(self.__getitem__, itertools.chain((BOS,), ps))))
+        res = self.join(map(self.__getitem__, itertools.chain((BOS,), ps)))
         if self.retold.isdisjoint(ps): return res
-        return list(self._value(self.tok._one(compose(*text_proc_rules[3:])(t))))
+        return self.join([self._value(self.tok._one(compose(*text_proc_rules[3:])(t)))])
 
 _re_odd,_re_gap = re.compile(r'[^\S ]'),re.compile(r'((?<! ) *[^\S ]\s*)')
 
@@ -377,7 +381,7 @@ class _TokenizeWithRules:
     def _set_memo(self):
         post = self.post_rules.map(_ours)
         fast = post in (L(),L(replace_space)) and PieceMemo.fits(self.tok, self.rules)
-        self.memo = PieceMemo(self.tok, value=list, post=len(post)>0) if fast else None
+        self.memo = PieceMemo(self.tok, post=len(post)>0) if fast else None
     def __getstate__(self): return {**self.__dict__, 'memo':None}
     def __setstate__(self, d):
         self.__dict__.update(d)
