@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+NB     ?=
+# Where torch comes from, if not from the usual place: make test TORCH="--index-url https://download.pytorch.org/whl/cpu"
+TORCH  ?=
+
+PY  := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test venv readme export nbs check wheel clean
+help:
+	@echo 'make demo | test | venv | readme | export | nbs [NB=name] | check | wheel | clean'
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/ulmfit demo
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest $(PYTEST)
+
+venv: $(VENV)/.installed-dev
+
+# torch goes first, at the pinned version, so that nothing after it asks for another build
+$(VENV)/.torch: constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH) torch torchvision
+	$(PIP) setuptools wheel
+	@touch $@
+
+# without build isolation: a build of its own would fetch setuptools anew
+$(VENV)/.installed: $(VENV)/.torch settings.ini setup.py pyproject.toml
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+readme: $(VENV)/.installed-dev
+	$(PY) tools/readme.py
+
+export: $(VENV)/.installed-dev
+	$(VENV)/bin/nbdev-export
+	$(PY) tools/readme.py
+
+nbs: $(VENV)/.installed-dev
+	$(VENV)/bin/nbdev-test $(if $(NB),nbs/$(NB).ipynb) --save --n-workers 2
+	$(VENV)/bin/nbdev-clean
+	$(PY) tools/readme.py
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/nbdev-clean
+	$(VENV)/bin/chkstyle nbs ulmfit_nb
+
+wheel: $(VENV)/.installed-dev
+	$(PY) -m build --no-isolation --outdir dist
+
+clean:
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache .hypothesis
+	find nbs tests tools ulmfit_nb -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,87 @@
+"The wheel that people install holds every module, the data, the requirements and the command"
+import email, os, shutil, subprocess, sys, tarfile, zipfile
+import pytest
+from packaging.requirements import Requirement
+from conftest import root
+from test_project import settings
+
+def sh(*args, **kw):
+    r = subprocess.run(args, capture_output=True, text=True, **kw)
+    assert r.returncode==0, f"{' '.join(map(str,args))}\n{r.stdout[-3000:]}\n{r.stderr[-3000:]}"
+    return r.stdout
+
+@pytest.fixture(scope='module')
+def dist(tmp_path_factory):
+    "A folder with the sdist, and the wheel that is built from it"
+    src,out = tmp_path_factory.mktemp('src')/'ulmfit-nb',tmp_path_factory.mktemp('dist')
+    left_out = shutil.ignore_patterns('.git', '.venv*', '.whl*', 'build', 'dist', '*.egg-info', '__pycache__', '.pytest_cache', '.hypothesis', 'models')
+    shutil.copytree(root, src, ignore=left_out)
+    sh(sys.executable, '-m', 'build', '--no-isolation', '--outdir', out, src)
+    return out
+
+@pytest.fixture(scope='module')
+def wheel(dist):
+    whl, = dist.glob('*.whl')
+    return whl
+
+def read(wheel, name):
+    with zipfile.ZipFile(wheel) as z: return next(z.read(o).decode() for o in z.namelist() if o.endswith(f'.dist-info/{name}'))
+
+def test_metadata(wheel):
+    cfg,meta = settings(),email.message_from_string(read(wheel, 'METADATA'))
+    want = {(str(Requirement(o)),None) for o in cfg['requirements'].split()}
+    extras = {k.removesuffix('_requirements') for k in cfg if k.endswith('_requirements')}
+    for e in extras: want |= {(str(Requirement(o)),f'extra == "{e}"') for o in cfg[f'{e}_requirements'].split()}
+    got = [Requirement(o) for o in meta.get_all('Requires-Dist')]
+    def plain(r):
+        marker,r.marker = r.marker,None
+        return str(r),str(marker) if marker else None
+    assert {plain(o) for o in got}==want
+    assert set(meta.get_all('Provides-Extra'))==extras
+    assert meta['Name']==cfg['lib_name'] and meta['Version']==cfg['version'] and meta['Summary']==cfg['description']
+    assert meta['License-Expression']=='Apache-2.0' and set(meta.get_all('License-File'))=={'LICENSE','NOTICE'}
+    assert meta['Requires-Python']==f">={cfg['min_python']}"
+    assert meta['Description-Content-Type'].startswith('text/markdown')
+    assert meta.get_payload().strip()==(root/'README.md').read_text(encoding='utf8').strip()
+
+def test_entry_points(wheel):
+    lines = read(wheel, 'entry_points.txt').split('\n')
+    assert 'ulmfit = ulmfit_nb.cli:main' in lines
+    assert 'ulmfit_nb = ulmfit_nb._modidx:d' in lines
+
+def test_wheel_holds_the_package_alone(wheel):
+    with zipfile.ZipFile(wheel) as z: names = {o for o in z.namelist() if '.dist-info/' not in o}
+    here = {o.relative_to(root).as_posix() for o in (root/'ulmfit_nb').rglob('*') if o.is_file() and '__pycache__' not in o.parts}
+    assert names==here
+    assert 'ulmfit_nb/data/sentences.jsonl.xz' in names
+
+def test_sdist_can_be_tested(dist):
+    sdist, = dist.glob('*.tar.gz')
+    with tarfile.open(sdist) as t: names = {o.split('/',1)[1] for o in t.getnames() if '/' in o}
+    for o in ('settings.ini','setup.py','constraints.txt','Makefile','LICENSE','NOTICE','nbs/00_texts.ipynb','tests/conftest.py','tests/test_texts.py','tools/readme.py'):
+        assert o in names
+
+use = '''
+import importlib, pkgutil, sys
+from pathlib import Path
+here = Path(sys.argv[1]).resolve()
+sys.path.insert(0, str(here))
+import ulmfit_nb
+names = [o.name for o in pkgutil.walk_packages(ulmfit_nb.__path__, 'ulmfit_nb.')]
+for o in names:
+    if o.endswith('.__main__'): continue # to import it is to run it
+    m = importlib.import_module(o)
+    assert Path(m.__file__).resolve().is_relative_to(here), m.__file__
+from ulmfit_nb.texts import sentences
+assert len(sentences())==3000
+print(*names)
+'''
+
+def test_installed_wheel_works_elsewhere(wheel, tmp_path):
+    site,cwd = tmp_path/'site',tmp_path/'elsewhere'
+    cwd.mkdir()
+    sh(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index', '--target', site, wheel)
+    env = {k:v for k,v in os.environ.items() if k!='PYTHONPATH'}
+    names = sh(sys.executable, '-c', use, site, cwd=cwd, env=env).split()
+    assert {o.split('.')[1] for o in names}=={o.stem for o in (root/'ulmfit_nb').glob('*.py')}-{'__init__'}
+    assert (site/'bin'/'ulmfit').exists() or (site/'Scripts'/'ulmfit.exe').exists()
