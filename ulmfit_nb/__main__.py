@@ -1,0 +1,4 @@
+"`python -m ulmfit_nb` is the `ulmfit` command."
+from .cli import main
+
+main()

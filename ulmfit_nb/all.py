@@ -1,0 +1,10 @@
+"fastai's text namespace, with every name of ulmfit_nb in its place"
+from fastai.text.all import *
+from .texts import *
+from .tokenization import *
+from .numericalization import *
+from .batching import *
+from .awd_lstm import *
+from .language_model import *
+from .generation import *
+from .classifier import *
