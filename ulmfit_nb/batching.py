@@ -160,7 +160,8 @@ class LMDataLoader(TfmdDL):
         self.docs = FlatDocs.from_dataset(dataset, backwards) if docs is None else docs
         self.backwards,self.lens = self.docs.backwards,self.docs.lens
         n = int(self.lens.sum())
-        if 0<n<=bs: raise ValueError(f'{n} tokens do not fill {bs} rows: use a batch size below {n}, or more text')
+        if 0<n<=bs and kwargs.get('shuffle'): raise ValueError(f'{n} tokens do not fill {bs} rows: use a batch size below {n}, or more text')
+        self.full_bs,bs = bs,min(bs, max(1, n-1)) # a short text to validate on gets fewer rows
         self.bl = max(n-1, 0)//bs # length of a mini-stream
         self.n_batches = -(-self.bl//seq_len)
         super().__init__(dataset=dataset, bs=bs, num_workers=0, **kwargs)
@@ -208,7 +209,7 @@ class LMDataLoader(TfmdDL):
     def new(self, dataset=None, seq_len=None, **kwargs):
         "A loader with the same settings over `dataset`, by default the same documents"
         if dataset is None: kwargs.setdefault('docs', self.docs)
-        return super().new(dataset, seq_len=ifnone(seq_len, self.seq_len), **kwargs)
+        return super().new(dataset, **{'bs':self.full_bs, 'seq_len':ifnone(seq_len, self.seq_len), **kwargs})
 
 # %% ../nbs/03_batching.ipynb #fc4ec331
 class PadDocs(Transform):
