@@ -384,6 +384,8 @@ def arch_and_pretrained(
     if folder and config is None: base.update(_config_sizes(read_meta(folder/'model.json')))
     return {**base, **(config or {})}, folder
 
+def _arch(name): return first(a for a in _model_meta if a.__name__==name)
+
 _said = set()
 def _say_once(msg):
     if msg not in _said: print(msg)
@@ -433,7 +435,7 @@ def load_language_model(
     if not (folder/'model.json').exists(): folder = find_pretrained(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='language_model': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a language model")
-    learn = language_model_learner(empty_dls(meta, folder), first(a for a in _model_meta if a.__name__==meta['arch']), config=meta['config'], pretrained=False)
+    learn = language_model_learner(empty_dls(meta, folder), _arch(meta['arch']), config=meta['config'], pretrained=False)
     _load_state(learn.model, tensors, folder)
     learn.model.eval()
     return learn
