@@ -45,7 +45,7 @@ export: $(VENV)/.installed-dev
 
 nbs: $(VENV)/.installed-dev
 	$(VENV)/bin/nbdev-test $(if $(NB),nbs/$(NB).ipynb) --save --n-workers 2
-	$(VENV)/bin/nbdev-clean
+	$(VENV)/bin/nbdev-clean $(if $(NB),--fname nbs/$(NB).ipynb)
 	$(PY) tools/readme.py
 
 check: $(VENV)/.installed-dev

@@ -35,8 +35,9 @@ def test_runs(path, runs):
 
 def test_a_notebook_that_fails_is_seen(tmp_path):
     "What `test_runs` relies on: an assertion that fails, fails; a cell with a flag is not run"
-    def nb(*srcs): return dict(cells=[dict(cell_type='code', metadata={}, outputs=[], execution_count=None, source=o) for o in srcs],
-                               metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=4)
+    meta = dict(kernelspec=dict(name='python3', display_name='python3', language='python'))
+    def cell(src): return dict(cell_type='code', metadata={}, outputs=[], execution_count=None, source=src)
+    def nb(*srcs): return dict(cells=[cell(o) for o in srcs], metadata=meta, nbformat=4, nbformat_minor=4)
     for name,n,want in (('bad',1,1),('good',2,0)):
         (tmp_path/f'{name}.ipynb').write_text(json.dumps(nb('a = 2', f'assert a=={n}', '#| slow\nassert False')))
         assert run_nb(tmp_path/f'{name}.ipynb').returncode==want

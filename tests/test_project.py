@@ -98,11 +98,11 @@ def test_these_two_can_fail():
 # Pages: for everybody, everywhere
 
 private = ['../shared', '/work/', '/root/', 'pypi.org', 'pythonhosted.org', 'registry.npmjs', 'deb.debian.org']
-pages = [o for pat in ('*.md','NOTICE','Makefile','settings.ini','setup.py','pyproject.toml','constraints.txt','MANIFEST.in','nbs/**/*.ipynb','nbs/**/*.yml','docs/**/*.*',
-                       'tools/**/*.py','ulmfit_nb/**/*.py') for o in sorted(root.glob(pat)) if '.ipynb_checkpoints' not in o.parts]
+patterns = ('*.md','NOTICE','Makefile','settings.ini','setup.py','pyproject.toml','constraints.txt','MANIFEST.in','nbs/**/*.ipynb','nbs/**/*.yml',
+    'docs/**/*.*','tools/**/*.py','ulmfit_nb/**/*.py')
+pages = [o for pat in patterns for o in sorted(root.glob(pat)) if '.ipynb_checkpoints' not in o.parts]
 
-def test_pages_are_found():
-    assert {'README.md','NOTICE','00_texts.ipynb','texts.py','setup.py'} <= {o.name for o in pages}
+def test_pages_are_found(): assert {'README.md','NOTICE','00_texts.ipynb','texts.py','setup.py'} <= {o.name for o in pages}
 
 @pytest.mark.parametrize('path', pages, ids=lambda o: str(o.relative_to(root)))
 def test_page_speaks_of_the_project_alone(path):

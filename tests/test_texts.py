@@ -1,5 +1,5 @@
 "Room 00 against fastai, against the packages of its extras, and on real reviews"
-import gzip, json, lzma, subprocess, sys
+import gzip, lzma, subprocess, sys
 import pandas as pd, pytest
 from ulmfit_nb.texts import check_texts, imdb, read_texts, sentences, split_texts, stratified_sample
 

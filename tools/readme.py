@@ -1,5 +1,5 @@
 "Write README.md from nbs/index.ipynb: its text, its code and what the code printed"
-import json, re, sys
+import json, re
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent

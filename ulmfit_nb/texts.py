@@ -26,6 +26,7 @@ def _bad_byte(path, encoding, e):
     way_out = "name the file's encoding=, or go on past such bytes with errors='replace'"
     return ValueError(f"{path}: byte 0x{data[e.start]:02x} at offset {e.start} is not {encoding}; {way_out}")
 
+# %% ../nbs/00_texts.ipynb #3a8945c6
 @contextmanager
 def _open_text(path, encoding='utf8', errors='strict', newline=None):
     "A stream of text from `path`, unpacked by its suffix"
@@ -74,7 +75,7 @@ def _check_col(df, col, what, where='', way_out=None, texts=True):
     typ = type(df[col].iloc[int(bad.argmax())]).__name__
     _raise_first(bad, df, lambda row: f"row {row} {at} holds {typ}, not {what}", f"change it with df[{col!r}].astype(str)")
 
-# %% ../nbs/00_texts.ipynb #9b393458
+# %% ../nbs/00_texts.ipynb #8d614087
 def check_texts(
     df:pd.DataFrame, # A text in each row
     text_col='text', # Name of the text column, or a list of names
@@ -87,7 +88,7 @@ def check_texts(
     if label_col is None: return df
     _has_col(df, label_col)
     _check_col(df, label_col, 'label', texts=False)
-    kinds = df[label_col].unique()
+    kinds = df[label_col].unique().tolist()
     if len(kinds)<2: raise ValueError(f"column {label_col!r} holds one class only, {kinds[0]!r}; a classifier needs two or more")
     return df
 
@@ -109,18 +110,20 @@ def _pick_text(df, text_col, where):
     for c in cols: _has_col(df, c, where)
     return cols
 
+# %% ../nbs/00_texts.ipynb #059a3d53
 def _tidy(df, text_col=None, label_col=None, mark_fields=None, drop_missing=False, where='the table'):
     "`df` with the columns `text`, `label` and the others behind them"
     cols = _pick_text(df, text_col, where)
     lbl = label_col
     if lbl is None: lbl = 'label' if 'label' in set(df.columns)-set(cols) else False
     elif lbl is not False: _has_col(df, lbl, where)
-    need = cols if label_col in (None,False) else cols+[lbl] # a label is needed where it was asked for
+    asked = label_col is not None and lbl is not False # only a label that was asked for by name must be there
+    need = cols+[lbl] if asked else cols
     if drop_missing: df = df.dropna(subset=need)
     if not len(df): raise ValueError(f"no texts in {where}: it has no rows")
-    way_out = f"drop such rows with drop_missing=True"
+    way_out = "drop such rows with drop_missing=True"
     for c in need: _check_col(df, c, 'text' if c in cols else 'label', f' in {where}', way_out, texts=cols==[c])
-    if lbl is not False and label_col is not None: check_texts(df, cols[:0], lbl)
+    if asked: check_texts(df, [], lbl)
     res = pd.DataFrame({'text': _join_fields(df, cols, mark_fields)})
     if lbl is not False: res['label'] = df[lbl].array
     rest = [c for c in df.columns if c not in cols and c!=lbl and not (c=='label' and lbl is False)]
@@ -139,6 +142,7 @@ def _text_files(path, folders=None):
         res += [Path(p)/n for n in names if n.lower().endswith('.txt') and not n.startswith('.')]
     return sorted(res)
 
+# %% ../nbs/00_texts.ipynb #7d803fe5
 def _read_folder(path, folders=None, encoding='utf8', errors='strict', labels=True):
     "A row per file: its text, its folder's name as the label, its path"
     files = _text_files(path, folders)
@@ -163,9 +167,9 @@ def _suffix(path):
 
 def _read_csv(path, text_col=None, encoding='utf8', errors='strict', **kwargs):
     "The table in `path`; only an empty cell is missing"
-    kw = dict(sep=_seps[_suffix(path)], keep_default_na=False, na_values=['']) | kwargs
+    kw = dict(sep=_seps[_suffix(path)], keep_default_na=False, na_values=[''], dtype=dict.fromkeys(L(ifnone(text_col, 'text')), str)) | kwargs
     with _open_text(path, encoding, errors, newline='') as f:
-        try: return pd.read_csv(f, dtype=dict.fromkeys(L(ifnone(text_col, 'text')), str), **kw)
+        try: return pd.read_csv(f, **kw)
         except pd.errors.EmptyDataError: raise ValueError(f"no texts in {path}: the file is empty") from None
         except pd.errors.ParserError as e: raise ValueError(f"{path}: {str(e).strip()}") from None
 
@@ -197,6 +201,7 @@ def _as_table(source):
         return df if names is None else df.assign(label=[names[o] if o>=0 else None for o in df['label']])
     raise TypeError(f"cannot read texts from {type(source).__name__}; give a path, a DataFrame or a data set")
 
+# %% ../nbs/00_texts.ipynb #6f18a6f2
 def read_texts(
     source,              # A folder of `label/….txt`, a file (.csv .tsv .jsonl .parquet, packed or not), a DataFrame, or a 🤗 data set
     text_col=None,       # Name of the text column, or a list of names to join; default: `text`, or the only column
@@ -219,7 +224,7 @@ def read_texts(
     if path.is_file():
         if folders is not None: raise ValueError(f"folders= is for a folder, and {path} is a file")
         return _tidy(_read_file(path, text_col, encoding, errors, **kwargs), **pick, where=str(path))
-    if text_col is not None or label_col not in (None,False):
+    if text_col is not None or not (label_col is None or label_col is False):
         raise ValueError(f"{path} is a folder, which has no columns: each file is a text, and its folder's name the label")
     return _tidy(_read_folder(path, folders, encoding, errors, label_col is not False), label_col=label_col, where=str(path))
 
@@ -239,6 +244,7 @@ def _imdb_folder(path, split):
             with _open_text(f) as o: rows.append(dict(text=o.read(), label=d.name, id=i, rating=rating, movie=movies[i] if movies else None))
     return pd.DataFrame(rows).sort_values(['label','id'], ignore_index=True) if rows else None
 
+# %% ../nbs/00_texts.ipynb #81e480b1
 def _imdb_split(path, split):
     "One split of IMDb from either layout, or None"
     files = [path/f'{split}.jsonl{o}' for o in ('.xz','.gz','')]
@@ -263,6 +269,7 @@ def _imdb_download():
         do = f"Put that file at {at}, or call imdb(path) with a folder that holds {_layouts}"
         raise ConnectionError(f"could not download IMDb from {URLs.IMDB} ({e}). {do}") from None
 
+# %% ../nbs/00_texts.ipynb #998ae9be
 def imdb(
     path=None,                       # Folder with the official tree or the JSON lines; without it, fastai downloads the archive
     splits=('train','test','unsup'), # Which of them, in this order
@@ -274,7 +281,7 @@ def imdb(
     if (path/'aclImdb').is_dir(): path = path/'aclImdb'
     dfs = {o:_imdb_split(path, o) for o in L(splits)}
     for o,df in dfs.items():
-        if df is None: raise FileNotFoundError(f"no IMDb {o!r} split in {path}; it should hold {_layouts}")
+        if df is None: raise FileNotFoundError(f"no IMDb {o!r} split in {path}: leave it out of splits=, or let the folder hold {_layouts}")
     return pd.concat(dfs.values(), ignore_index=True)
 
 # %% ../nbs/00_texts.ipynb #566036a9
@@ -309,6 +316,7 @@ def _group_split(y, groups, share, seed, tries=50):
     if any(o[best].sum() in (0,o.sum()) for o in ys): raise ValueError("no split keeps the groups apart and has every class on both sides")
     return best
 
+# %% ../nbs/00_texts.ipynb #38f9ad09
 def split_texts(
     df:pd.DataFrame,   # A text in each row
     valid=0.2,         # The validation part: a share (0–1), or a number of rows
@@ -318,7 +326,7 @@ def split_texts(
 )->pd.DataFrame:       # A copy of `df` with a column `is_valid` of True and False
     "`df` with its validation rows marked in `is_valid`, stratified by label, groups kept whole"
     from sklearn.model_selection import StratifiedShuffleSplit, ShuffleSplit
-    share = valid if valid<1 else valid/len(df)
+    share = valid if isinstance(valid, float) else valid/len(df)
     if not 0<share<1: raise ValueError(f"valid={valid} leaves nothing on one side of {len(df)} texts")
     y = _strata(df, label_col)
     if group_col is not None:
