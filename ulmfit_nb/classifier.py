@@ -4,16 +4,27 @@
 
 # %% ../nbs/07_classifier.ipynb #a09b33d5
 from __future__ import annotations
-import torch
-from fastcore.all import L, ifnone
-from torch import nn, tensor, Tensor
+import pandas as pd, torch
+from functools import partial
+from pathlib import Path
+from fastcore.all import delegates, ifnone
+from torch import nn, Tensor
 from torch.nn import functional as F
+from fastai.basics import CrossEntropyLossFlat, DataLoaders, Datasets, Learner
+from fastai.callback.schedule import *
+from fastai.data.transforms import Categorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
 from fastai.layers import LinBnDrop, SigmoidRange
+from .tokenization import *
+from .numericalization import *
 from .awd_lstm import *
 from .awd_lstm import _model_meta
+from .batching import *
+from .language_model import *
+from .language_model import _arch, _load_state, text_vocab
 
 # %% auto #0
-__all__ = ['SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier']
+__all__ = ['SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'TextClassifierLearner',
+           'text_classifier_learner', 'load_classifier']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
 class SentenceEncoder(nn.Module):
@@ -37,21 +48,21 @@ class SentenceEncoder(nn.Module):
     )->tuple:       # Activations (bs, kept_len, n_hid), zero where padding; mask (bs, kept_len), `True` where padding
         self.reset()
         ids,lens,order = self._longest_first(inp.as_subclass(Tensor))
-        skip = torch.zeros_like(lens) if self.max_len is None else (lens-self.max_len).clamp(min=0).add(self.bptt-1)//self.bptt # chunks not passed on
+        n_chunks = -(-lens//self.bptt)
+        skip = torch.zeros_like(lens) if self.max_len is None else -((self.max_len-lens).clamp(max=0)//self.bptt) # chunks read but not passed on
+        slots = torch.zeros(len(lens), int((n_chunks-skip).max()), dtype=torch.long) # (document, chunk) -> its place in `kept`
         kept,n_kept = [],0
-        slots = torch.full((len(lens), int((-(-lens//self.bptt)-skip).max())), -1) # (document, chunk of the result) -> place in `kept`
-        for k,i in enumerate(range(0, int(lens[0]), self.bptt)):
-            first,last = int((skip>k).sum()),int((lens>i).sum()) # of the documents that reach this chunk, those from `first` on pass it on
-            with torch.set_grad_enabled(torch.is_grad_enabled() and first<last): out = self.module(ids[:last, i:i+self.bptt])
-            slots[order[first:last], k-skip[first:last]] = torch.arange(n_kept, n_kept+last-first)
+        for k in range(int(n_chunks[0])):
+            first,last = int((skip>k).sum()),int((n_chunks>k).sum()) # documents [:last] reach chunk k, and [first:last] pass it on
+            with torch.set_grad_enabled(torch.is_grad_enabled() and first<last): out = self.module(ids[:last, k*self.bptt:(k+1)*self.bptt])
             kept.append(F.pad(out[first:], (0,0,0,self.bptt-out.shape[1])))
+            slots[order[first:last], k-skip[first:last]] = torch.arange(n_kept, n_kept+last-first)
             n_kept += last-first
-        kept.append(out.new_zeros(1, self.bptt, out.shape[-1])) # where slots are -1
-        n_toks = torch.empty_like(lens)
-        n_toks[order] = lens - skip*self.bptt
-        mask = (torch.arange(int(n_toks.max()))[None] >= n_toks[:,None]).to(inp.device)
-        outs = torch.cat(kept).index_select(0, (slots%(n_kept+1)).flatten().to(inp.device)).unflatten(0, slots.shape).flatten(1, 2)
-        return outs[:,:mask.shape[1]].masked_fill(mask[...,None], 0.),mask
+        n_toks = (lens-skip*self.bptt)[order.argsort()]
+        mask = (torch.arange(slots.shape[1]*self.bptt) >= n_toks[:,None]).to(inp.device)
+        outs = torch.cat(kept).index_select(0, slots.flatten().to(inp.device)).view(*mask.shape, -1).masked_fill_(mask[...,None], 0.)
+        n = int(n_toks.max())
+        return outs[:,:n],mask[:,:n]
 
     def _longest_first(self, inp):
         "`inp` with the longest document first and all padding at the end, its lengths, and where each row came from; both on the CPU"
@@ -94,7 +105,10 @@ class PoolingLinearClassifier(nn.Module):
         return self.layers(masked_concat_pool(outs, mask)),outs,outs
 
 # %% ../nbs/07_classifier.ipynb #214f9e06
-_sizes = ('emb_sz','n_hid','n_layers','pad_token','bidir')
+def _clas_config(config):
+    "`config`, or only its sizes where it is a language model's, which drops less"
+    sizes = 'emb_sz','n_hid','n_layers','pad_token','bidir'
+    return {k:v for k,v in (config or {}).items() if 'tie_weights' not in config or k in sizes}
 
 def get_text_classifier(
     arch:type,              # `AWD_LSTM`
@@ -111,9 +125,8 @@ def get_text_classifier(
 )->SequentialRNN:           # `[SentenceEncoder, PoolingLinearClassifier]`
     "A classifier of whole documents: an encoder of `arch`, pooling, and a small head"
     if arch not in _model_meta: raise ValueError(f'no configuration is known for {arch}; known: {", ".join(a.__name__ for a in _model_meta)} of ulmfit_nb')
-    meta,config = _model_meta[arch],config or {}
-    if 'tie_weights' in config: config = {k:v for k,v in config.items() if k in _sizes}
-    cfg = {k: v*drop_mult if k.endswith('_p') else v for k,v in {**meta['config_clas'], **config}.items()}
+    meta = _model_meta[arch]
+    cfg = {k: v*drop_mult if k.endswith('_p') else v for k,v in {**meta['config_clas'], **_clas_config(config)}.items()}
     lin_ftrs = ifnone(lin_ftrs, [50])
     ps = [cfg.pop('output_p')] + ifnone(ps, [.1]*len(lin_ftrs))
     init = cfg.pop('init', None)
@@ -121,3 +134,110 @@ def get_text_classifier(
     head = PoolingLinearClassifier([3*cfg[meta['hid_name']], *lin_ftrs, n_class], ps, y_range=y_range)
     model = SequentialRNN(enc, head)
     return model if init is None else model.apply(init)
+
+# %% ../nbs/07_classifier.ipynb #3103ffbf
+class TextClassifierLearner(TextLearner):
+    "A `TextLearner` that answers a question about whole texts"
+    def fit_gradual(self,
+        epochs:tuple=(1,1,1,2),              # Epochs of each step; 0 leaves a step out
+        lrs:tuple=(2e-2,1e-2,5e-3,1e-3),     # Highest learning rate of each step, which is the head's; a `slice` is taken as it is
+        div:float=2.6,                       # Each group's rate is that of the group above, divided by this
+        freeze_to:tuple=(-1,-2,-3,0),        # First parameter group to be trained in each step
+        **kwargs                             # For `fit_one_cycle`: `wd`, `moms`, `pct_start`, `cbs`…
+    )->TextClassifierLearner:
+        "The learner, trained step by step from the head down (ULMFiT §3.3)"
+        if not len(epochs)==len(lrs)==len(freeze_to): raise ValueError(f'each step needs epochs, a rate and a first group, but there are {len(epochs)} epochs, {len(lrs)} lrs and {len(freeze_to)} freeze_to')
+        for n,lr,group in zip(epochs, lrs, freeze_to):
+            if not n: continue
+            self.freeze_to(group)
+            if not isinstance(lr, slice): lr = slice(lr/div**(len(self.opt.hypers)-1), lr)
+            self.fit_one_cycle(n, lr, **kwargs)
+        return self
+
+    def predict_proba(self,
+        texts:list, # Texts, each a str
+        bs:int=64,  # Texts that are read at once
+    )->Tensor:      # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
+        "Probabilities of each class for many texts, read in batches of similar length"
+        if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
+        texts = list(texts)
+        if not texts: return torch.empty(0, self.spec['n_out'])
+        return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
+
+    def describe(self):
+        "What is saved beside the weights: also the labels"
+        return {**super().describe(), 'target':_target(self.dls)}
+
+# %% ../nbs/07_classifier.ipynb #e807b76d
+def _target(dls):
+    "How the labels of `dls` are made, JSON-able"
+    if len(getattr(dls.train_ds, 'tls', []))!=2: return None
+    for f in dls.train_ds.tls[1].tfms.fs:
+        if isinstance(f, (Categorize,MultiCategorize)): return {'kind':type(f).__name__, 'labels':list(map(str, f.vocab))}
+        if isinstance(f, RegressionSetup): return {'kind':'RegressionSetup', 'n':f.c}
+
+def _target_tfms(target, folder):
+    "Transforms of labels from what `_target` wrote; the first gives texts without a label one that is valid"
+    if target is None: raise ValueError(f'{folder} was saved without its labels: they were not made by a category or regression block')
+    kind,labels = target['kind'],target.get('labels')
+    if kind=='Categorize': return [partial(_always, labels[0]), Categorize(labels, sort=False)]
+    if kind=='MultiCategorize': return [partial(_always, []), MultiCategorize(labels), OneHotEncode(len(labels))]
+    return [partial(_always, 0. if target['n']==1 else [0.]*target['n']), RegressionSetup(target['n'])]
+
+def _always(res, o): return res
+
+# %% ../nbs/07_classifier.ipynb #1442cede
+def _seq_len(dls, seq_len):
+    "The chunk length of the data, unless something else was asked for"
+    own = getattr(dls, 'seq_len', None)
+    if own is None: return ifnone(seq_len, 72)
+    if seq_len not in (None, own): raise ValueError(f'the data was made with seq_len={own}, but seq_len={seq_len} was asked for; leave it out, or make the data with TextBlock(…, seq_len={seq_len})')
+    return own
+
+@delegates(Learner.__init__)
+def text_classifier_learner(
+    dls:DataLoaders,          # Texts and targets
+    arch:type=AWD_LSTM,       # Architecture
+    seq_len:int=None,         # Tokens that are read at once; the data's, if given it must agree
+    config:dict=None,         # Sizes and dropouts; else the pretrained model's, else `awd_lstm_clas_config`
+    backwards:bool=None,      # Reading direction; the data's, if given it must agree
+    pretrained:bool|str=True, # The default pretrained model, where there is one; a name or a folder; or `False`
+    drop_mult:float=.5,       # Multiply the dropouts of the config by this
+    n_out:int=None,           # Number of classes, by default those of the data
+    lin_ftrs:list=None,       # Sizes of the head's hidden layers, by default `[50]`
+    ps:list=None,             # Their dropouts, by default 0.1 each
+    max_len:int|None=72*20,   # Pool at most this many tokens of a document, the last ones in whole chunks; `None`: all
+    y_range:tuple=None,       # (low, high) of a target that is a number
+    **kwargs
+)->TextClassifierLearner:
+    "A learner for a classifier of whole documents, frozen up to its head if pretrained weights were found"
+    seq_len,n_out = _seq_len(dls, seq_len),n_out or get_c(dls)
+    if not n_out: raise ValueError('the number of classes is not known from the data; give n_out')
+    config,folder = arch_and_pretrained(arch, dls, 'config_clas', config and _clas_config(config), backwards, pretrained)
+    head = dict(n_out=n_out, lin_ftrs=lin_ftrs, ps=ps, max_len=max_len, y_range=y_range)
+    model = get_text_classifier(arch, len(text_vocab(dls)), n_out, seq_len=seq_len, config=config, drop_mult=drop_mult, **{k:v for k,v in head.items() if k!='n_out'})
+    spec = {'kind':'classifier', 'arch':arch.__name__, 'config':config, 'drop_mult':drop_mult, **head}
+    learn = TextClassifierLearner(dls, model, splitter=_model_meta[arch]['split_clas'], spec=spec, **kwargs)
+    if n_out==1 and isinstance(learn.loss_func, CrossEntropyLossFlat): raise ValueError(f'there is nothing to tell apart: all texts have the class {dls.vocab[-1][0]!r}')
+    return learn.load_pretrained(folder) if folder else learn
+
+# %% ../nbs/07_classifier.ipynb #f73fcf3c
+def _empty_dls(meta, folder):
+    "Loaders without items that treat new texts and labels as `meta` says"
+    if not meta.get('tokenizer'): raise ValueError(f'{folder} was saved without its tokenizer, which was not one of ulmfit_nb')
+    text_tfms = [Tokenizer.from_config(meta['tokenizer'], folder), Numericalize(meta['vocab'])] + [ReverseText()]*bool(meta['backwards'])
+    dsets = Datasets([''], [text_tfms, _target_tfms(meta['target'], folder)], splits=[[0],[0]], n_inp=1)
+    dl = SortedDL(dsets.train, seq_len=meta['seq_len'])
+    return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=folder.parent)
+
+def load_classifier(
+    folder:str|Path, # Folder written by `TextClassifierLearner.export`
+)->TextClassifierLearner:
+    "A classifier that `export` saved, ready to answer"
+    folder = Path(folder)
+    tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
+    if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
+    args = {k:meta[k] for k in ('config','drop_mult','n_out','lin_ftrs','ps','max_len','y_range')}
+    learn = text_classifier_learner(_empty_dls(meta, folder), _arch(meta['arch']), pretrained=False, **args)
+    _load_state(learn.model, tensors, folder)
+    return learn
