@@ -344,5 +344,5 @@ class TextDataLoaders(DataLoaders):
     @classmethod
     def from_csv(cls, path, csv_fname='labels.csv', header='infer', delimiter=None, quoting=csv.QUOTE_MINIMAL, **kwargs):
         "From the CSV file `path/csv_fname`; what follows is for `from_df`"
-        df = pd.read_csv(Path(path)/csv_fname, header=header, delimiter=delimiter, quoting=quoting)
+        df = pd.read_csv(Path(path)/csv_fname, header=header, sep=ifnone(delimiter, ','), quoting=quoting)
         return cls.from_df(df, path=path, **kwargs)

@@ -65,7 +65,8 @@ def save_weights(
         key = (t.untyped_storage().data_ptr(), t.storage_offset(), tuple(t.shape), t.stride()) if t.numel() else k
         if key in first: tied[k] = first[key]
         else: first[key] = k
-    kept = {k: t.detach().to('cpu').contiguous() for k,t in tensors.items() if k not in tied}
+    def own(t): return t.clone() if t.untyped_storage().nbytes()>t.nbytes else t # a view of a larger tensor gets memory of its own
+    kept = {k: own(t.detach().to('cpu').contiguous()) for k,t in tensors.items() if k not in tied}
     with atomic_path(fname) as tmp:
         save_file(kept, tmp)
         meta = {'format':'ulmfit_nb', 'format_version':format_version, **meta, 'tied':tied, 'sha256':_sha256(tmp), 'versions':_versions()}
