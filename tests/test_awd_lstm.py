@@ -285,7 +285,7 @@ def test_fastai_learner_with_ar_and_tar():
     for m,split in ((ours,awd_lstm_lm_split), (theirs,fa.awd_lstm_lm_split)):
         learn = Learner(DataLoaders(dl, dl), m, loss_func=CrossEntropyLossFlat(), splitter=split, cbs=rnn_cbs(2, 1), moms=(0.8,0.7,0.8))
         torch.manual_seed(0)
-        with learn.no_bar(), learn.no_logging(): learn.fit(2, slice(1e-4, 1e-3))
+        with learn.no_logging(): learn.fit(2, slice(1e-4, 1e-3))
     sd = theirs.state_dict()
     for k,v in fastai_state_dict(ours).items(): torch.testing.assert_close(v, sd[k], atol=1e-5, rtol=0)
     assert all((v-before[k]).abs().max() > 1e-4 for k,v in ours.state_dict().items())
