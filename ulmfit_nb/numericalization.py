@@ -226,7 +226,7 @@ def _checked(texts, col=None):
     for i,t in enumerate(texts):
         if isinstance(t, str): yield t
         elif isinstance(t, (bytes,bytearray)): raise ValueError(f'text is bytes in row {i}{at}; decode it first: .decode("utf8")')
-        elif t is None or t!=t or type(t).__name__=='NAType': raise ValueError(f'text is missing in row {i}{at}; {way}')
+        elif t is None or type(t).__name__=='NAType' or t!=t: raise ValueError(f'text is missing in row {i}{at}; {way}')
         else: raise ValueError(f'text is {t!r} ({type(t).__name__}) in row {i}{at}; make it a string with .astype(str), or leave it out')
 
 # %% ../nbs/02_numericalization.ipynb #c39a8d86

@@ -1,0 +1,200 @@
+"Tokens against fastai, spaCy and SentencePiece: every kind of text, several processes, nothing left behind"
+import importlib.util,json,lzma,os,pickle,re,subprocess,sys,unicodedata
+from functools import partial
+from pathlib import Path
+import pytest
+from fastcore.foundation import L
+from fastai.text import core as fai
+from hypothesis import HealthCheck,given,settings,strategies as st
+from ulmfit_nb.texts import sentences
+from ulmfit_nb.tokenization import *
+from ulmfit_nb.tokenization import _Listed,_TokenizeWithRules
+
+def _data(name):
+    "A file of the data folder, or skip"
+    d = Path(os.environ.get('ULMFIT_DATA', Path(__file__).parent.parent.parent/'shared'/'data'))
+    if not (d/name).exists(): pytest.skip(f'needs {name} in the folder named by ULMFIT_DATA')
+    return d/name
+
+def _imdb(every, n):
+    with lzma.open(_data('imdb/train.jsonl.xz'), 'rt', encoding='utf8') as f: return [json.loads(l)['text'] for i,l in enumerate(f) if i%every==0][:n]
+
+@pytest.fixture(scope='module')
+def txts(): return sentences().text.tolist()
+
+@pytest.fixture(scope='module')
+def word(): return WordTokenizer()
+
+# --- the memo is exact ---
+
+frags = [' ', '  ', '\n', '\n\n', ' \n ', '\t', '\r\n', '\x0b', '\x0c', '\x1c', '\x1f', '\x85', '\xa0', '\u1680', '\u2003', '\u2028', '\u3000', '\u200b', '\u200f', '\ufeff', '\x00', '\x07',
+         'a', 'b', 'A', 'AB', 'Ab', 'aB', '1', '3', '33', '333', '111', '2000', '.', ',', '!', '!!!', '...', ':', ';', '(', ')', '-', '--', '—', "'", '"', '/', '#', '\\', '\\n', '\\"',
+         'xxbos', 'xxmaj ', 'xxup', ' xxrep 3 a', 'xxwrep ', 'XXUNK', 'xxfld 1 ', ':)', ':-(', ' :) ', '8)', 'a.m.', 'e.g.', 'co.', 'U.S.', "'s", '’s', "n't", "don't", 'cannot', 'and/or', "'em",
+         'word', 'word ', 'word word word ', 'Word ', 'WORD ', 'no ', 'NO ', '&amp;', '&lt;', '&nbsp;', 'nbsp;', 'quot;', '#39;', '<br />', '<unk>', ' @-@ ', ' @.@ ', '&#0;', '&#x85;', '&#12288;',
+         'É', 'é', 'ß', 'ẞ', 'İ', 'ı', 'Σ', 'ΑΣ', 'ς', 'ﬁ', 'ǅ', '²', '³', '٣', '😀', '😀😀😀', '👩‍👩‍👧', '🇩🇪', 'e\u0301', 'مرحبا', 'שלום ', '汉语', 'สวัสดี', '한국어 ', 'http://a.b/c?d=E', 'x@y.com', '1,000.50', '$5', '10km', '°C.', '▁']
+mixed = st.lists(st.sampled_from(frags), max_size=40).map(''.join)
+few = st.lists(st.sampled_from([' ', '\n', 'a', 'A', '3', ':', ')', '/', '.', 'a ', ' :', '. ']), max_size=25).map(''.join)
+slow = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+
+@pytest.fixture(scope='module')
+def ways():
+    w = WordTokenizer()
+    full,single = fai.TokenizeWithRules(fai.WordTokenizer()),fai.Tokenizer(fai.WordTokenizer())
+    ours = PieceMemo(w)
+    assert PieceMemo.fits(w, text_proc_rules)
+    return ours,lambda t: list(next(iter(full([t])))),Tokenizer(w),single
+
+@slow
+@given(st.one_of(mixed, few, st.text(max_size=80)))
+def test_memo_equals_fastai(ways, t):
+    memo,full,tkn,single = ways
+    assert memo(t)==full(t)
+    assert list(tkn(t))==list(single(t))
+
+@slow
+@given(st.one_of(mixed, few, st.text(max_size=80)))
+def test_each_rule_equals_fastai(t):
+    for f in text_proc_rules+text_postproc_rules: assert f(t)==getattr(fai, f.__name__)(t)
+
+@settings(slow, max_examples=150)
+@given(st.lists(mixed, min_size=1, max_size=5))
+def test_forgetting_changes_nothing(ways, ts):
+    small = _small()
+    for t in ts: assert small(t)==ways[1](t)
+
+_memo = []
+def _small():
+    if not _memo: _memo.append(PieceMemo(WordTokenizer(), max_pieces=60))
+    return _memo[0]
+
+@pytest.mark.parametrize('lang', ['en','de','fr','tr','xx','he','hu'])
+def test_memo_in_other_languages(lang, txts):
+    w = WordTokenizer(lang)
+    assert PieceMemo.fits(w, text_proc_rules)
+    memo,ref = PieceMemo(w),fai.TokenizeWithRules(fai.WordTokenizer(lang))
+    ts = txts[::20] + ["Z.B. l'été (usw.) A.B. :) d'accord… İstanbul'da 5km", "word:) ( : ) e.g . 'tis", ''.join(frags)]
+    for t,o in zip(ts, ref(ts)): assert memo(t)==list(o)
+
+def test_special_case_with_a_space_goes_the_plain_way():
+    from spacy.symbols import ORTH
+    w = WordTokenizer()
+    w.spacy.add_special_case('new york', [{ORTH:'new york'}])
+    assert not PieceMemo.fits(w, text_proc_rules)
+    assert list(tokenize1('I love New York', w))==['xxbos','i','love','xxmaj','new','xxmaj','york']
+    assert list(tokenize1('i love new york', w))==['xxbos','i','love','new▁york']
+    w = WordTokenizer()
+    w.spacy.add_special_case('lolwut', [{ORTH:'lol'},{ORTH:'wut'}])
+    assert list(tokenize1('so lolwut', w))==['xxbos','so','lol','wut']
+
+def test_user_rules_and_tokenizers(txts):
+    class Mine(WordTokenizer):
+        def __call__(self, items): return ([o for t in items for o in t.split('e')] for _ in [0])
+    assert not PieceMemo.fits(Mine(), text_proc_rules)
+    rules = [*text_proc_rules[:-1], partial(lowercase, add_eos=True)]
+    assert tokenize_texts(txts[:50], rules=rules)==fai.tokenize_texts(txts[:50], n_workers=0, rules=[*fai.defaults.text_proc_rules[:-1], partial(fai.lowercase, add_eos=True)])
+    assert tokenize_texts(txts[:50], tok=fai.WordTokenizer())==fai.tokenize_texts(txts[:50], n_workers=0)
+    assert tokenize_texts(txts[:9], tok=fai.BaseTokenizer())==fai.tokenize_texts(txts[:9], tok=fai.BaseTokenizer(), n_workers=0)
+
+def test_changing_the_default_list_is_noticed(monkeypatch):
+    monkeypatch.setattr('ulmfit_nb.tokenization.text_proc_rules', [*text_proc_rules, str.upper])
+    assert list(tokenize1('a b'))==['XXBOS','A','B']
+
+@pytest.mark.parametrize('t', ['', ' ', '\n\t\u3000', 'xxbos', 'x'*100_000, 'Ab1'*30_000, 'a b'*20_000, ' '*100_000, '\n'*50_000+'a', '/'*3000, '👩‍👩‍👧'*2000, '1 '*5000, 'a\x85'*3000])
+def test_extreme_texts(ways, t): assert ways[0](t)==ways[1](t)
+
+def test_one_long_word():
+    t = 'abcdefghij'*100_000
+    assert list(tokenize1(t))==['xxbos', t]
+    assert list(tokenize1(t.upper()+'a'))==['xxbos', (t+'a')]
+
+def test_imdb_reviews():
+    ts = _imdb(25, 1000)
+    assert tokenize_texts(ts)==fai.tokenize_texts(ts, n_workers=0)
+
+# --- subwords ---
+
+@pytest.mark.parametrize('kw', [dict(vocab_sz=200), dict(vocab_sz=1000), dict(), dict(vocab_sz=600, model_type='bpe'), dict(vocab_sz=100, model_type='char'), dict(max_vocab_sz=500), dict(lang='zh')])
+def test_subwords_equal_fastai(kw, txts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rules = [fai.fix_html] + [lambda t: t + '\nline two\r\n\n three\u2028x']
+    ours,theirs = SubwordTokenizer(**kw).setup(txts[:1500], rules),fai.SubwordTokenizer(**kw, cache_dir=tmp_path/'theirs')
+    assert sorted(os.listdir())==['theirs']
+    theirs.setup(L(txts[:1500]), rules)
+    assert ours.vocab==[theirs.tok.id_to_piece(i) for i in range(theirs.tok.get_piece_size())]
+    assert list(ours(txts))==list(theirs(txts))
+
+def test_subwords_are_quiet_and_leave_nothing(txts, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    sp = SubwordTokenizer(vocab_sz=300).setup(iter(txts))
+    list(sp(txts[:10]))
+    out = capfd.readouterr()
+    assert (out.out,out.err,os.listdir())==('','',[])
+    SubwordTokenizer(vocab_sz=300, cache_dir=tmp_path/'kept').setup(txts)
+    assert (tmp_path/'kept'/'spm.model').read_bytes()
+
+def test_bytes_for_unknown_characters(txts):
+    sp = SubwordTokenizer(vocab_sz=600, byte_fallback=True).setup(txts)
+    tkn = Tokenizer(sp, rules=[])
+    for t in ('我的名字是郝杰瑞', 'ქართული 한국어 ไทย', 'café 😀'):
+        assert set(tkn(t))<=set(sp.vocab)
+        assert tkn.to_text(tkn(t))==t
+
+@pytest.mark.parametrize('lang', ['zh','ja','ko','tr','de','th'])
+def test_languages_of_the_world(lang):
+    ts = ['ฉันชอบหนังเรื่องนี้มาก', 'หนังเรื่องนี้ไม่สนุกเลย', 'นักแสดงเล่นดีมาก'] if lang=='th' else importlib.import_module(f'spacy.lang.{lang}.examples').sentences
+    sub = Tokenizer(SubwordTokenizer(lang, vocab_sz=500), rules=[lowercase])
+    toks = tokenize_texts(ts, tok=sub.tok, rules=sub.rules)
+    assert all(len(o)>2 for o in toks)
+    for t,o in zip(ts, toks): assert sub.to_text(o)==' '.join(unicodedata.normalize('NFKC', t.lower()).split())
+    chars = Tokenizer(CharTokenizer(), rules=[lowercase])
+    for t in ts: assert chars.to_text(chars(t))==' '.join(t.lower().split())
+
+@pytest.mark.parametrize('lang,package', [('ja','sudachipy'), ('ko','natto'), ('th','pythainlp'), ('vi','pyvi')])
+def test_missing_language_package(lang, package):
+    if importlib.util.find_spec(package): pytest.skip(f'{package} is installed')
+    with pytest.raises(ImportError, match=f"spaCy needs one more package for lang='{lang}'"): WordTokenizer(lang)
+
+def test_unknown_language():
+    with pytest.raises(ValueError, match=r"spaCy has no language 'klingon'; it has af .* zh\. SubwordTokenizer works for any"): WordTokenizer('klingon')
+
+# --- processes ---
+
+def test_workers_give_the_same(txts):
+    ts = txts[:400]
+    assert tokenize_texts(ts, n_workers=2)==tokenize_texts(ts)
+    sp = SubwordTokenizer(vocab_sz=300)
+    assert tokenize_texts(ts, n_workers=2, tok=sp)==tokenize_texts(ts, tok=sp)
+
+def _fragile(t):
+    if 'bomb' in t: raise RuntimeError('tick')
+    return t
+
+@pytest.mark.parametrize('n', [1,2])
+def test_error_names_the_document(n):
+    with pytest.raises(ValueError, match=r"document 701 \('a bomb'\): RuntimeError: tick"): tokenize_texts(['x']*701+['a bomb']+['x']*300, n_workers=n, rules=[_fragile], tok=BaseTokenizer())
+
+def test_a_lambda_cannot_travel():
+    with pytest.raises(ValueError, match='define it in a module, or use n_workers=1'): tokenize_texts(['a'], n_workers=2, rules=[lambda t: t])
+
+def test_imports_are_light():
+    "Neither this module nor a worker needs torch or fastai"
+    code = "import sys, ulmfit_nb.numericalization; print([m for m in ('torch','fastai','spacy') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, '-c', code], text=True).strip()=='[]'
+    job = pickle.dumps(_Listed(_TokenizeWithRules())).hex()
+    code = ("import sys; from ulmfit_nb.tokenization import _start_worker,_run_chunk; _start_worker(bytes.fromhex(sys.argv[1]));"
+            "print(_run_chunk(0, ['Hi there']), [m for m in ('torch','fastai') if m in sys.modules])")
+    assert subprocess.check_output([sys.executable, '-c', code, job], text=True).strip()=="[['xxbos', 'xxmaj', 'hi', 'there']] []"
+
+# --- back to text ---
+
+def test_decode_goes_back(txts):
+    tkn = Tokenizer(BaseTokenizer(), rules=text_proc_rules)
+    def keeps(w): return w.isalpha() and w.isascii() and (w.islower() or len(w)>1 and (w.istitle() or w.isupper())) and not re.search(r'(.)\1\1', w)
+    plain = [' '.join(filter(keeps, t.split())) for t in txts]
+    assert [tkn.to_text(tkn(t)) for t in plain]==plain
+
+@slow
+@given(st.lists(st.sampled_from([TK_REP,TK_WREP,TK_UP,TK_MAJ,'3','0','a','b','x²','²'])))
+def test_decode_never_fails(toks):
+    out = decode_spec_tokens(toks)
+    assert not {TK_REP,TK_WREP,TK_UP,TK_MAJ} & set(out)
