@@ -88,3 +88,46 @@ def test_more_prompts_than_one_and_lengths():
 @pytest.mark.parametrize('bad', [0, -1])
 def test_bad_temperature(bad):
     with pytest.raises(ValueError, match='above 0'): generate_ids(toy(), [[1]], 2, temperature=bad)
+
+@pytest.mark.parametrize('kw', [dict(top_k=0), dict(top_k=-1), dict(top_p=0.), dict(top_p=2.), dict(min_p=-.1), dict(min_p=1.5)])
+def test_bad_filters(kw):
+    with pytest.raises(ValueError, match=next(iter(kw))): generate_ids(toy(), [[1]], 2, **kw)
+
+def test_words_and_prompts_none():
+    assert generate_ids(toy(), [], 3)==[] and generate_ids(toy(), [[1],[2]], 0)==[[],[]]
+    with pytest.raises(ValueError, match='n_words is -1'): generate_ids(toy(), [[1]], -1)
+
+def test_stop_cuts_where_the_token_would_have_come():
+    model,ended = toy(),0
+    for seed in range(30):
+        free,cut = [generate_ids(model, [[3,4]], 40, generator=torch.Generator().manual_seed(seed), stop=s)[0] for s in (None,7)]
+        assert cut==(free[:free.index(7)] if 7 in free else free)
+        ended += 7 in free
+    assert ended>5
+
+def test_stop_of_a_learner():
+    learn = learner(data())
+    for o in learn.generate(['The']*50, 60, seed=0, stop=True, temperature=2.):
+        assert o.startswith('The') and not any(t in o for t in (*text_spec_tok, 'xxfake'))
+
+def test_backwards_prompt_follows_a_text_mark():
+    "As in training: the model reads xxbos, then the prompt from its end"
+    learn = learner(data(backwards=True))
+    num,seen = learn.dls.train_ds.numericalize,[]
+    handle = learn.model[0].encoder.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    text = learn.predict('was very good', 2, seed=0)
+    handle.remove()
+    assert [num.vocab[i] for i in seen[0][0]]==['xxbos','good','very','was'] and text.endswith('was very good')
+
+@pytest.mark.parametrize('backwards', [False,True])
+def test_marks_are_well_formed(backwards):
+    "Forwards a mark leads a word; backwards it follows one, never at once, and the last word may still get it; the same after an early end"
+    model,marks = toy(),torch.arange(30)<6
+    for stop in (None,20):
+        res = generate_ids(model, [[10]]*200, 8, marks=marks, backwards=backwards, stop=stop, generator=torch.Generator().manual_seed(1))
+        for o in filter(None, res):
+            is_mark,words = marks[o],int((~marks[o]).sum())
+            assert words==8 if stop is None else words<=8
+            assert not (is_mark[1:]&is_mark[:-1]).any() and not is_mark[0 if backwards else -1] and stop not in o
+        if backwards: assert any(marks[o[-1]] for o in res if o)
+        if stop: assert len({len(o) for o in res})>3

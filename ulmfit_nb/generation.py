@@ -7,7 +7,6 @@ from __future__ import annotations
 import torch
 from fastcore.all import *
 from torch import Tensor
-from torch.nn import functional as F
 from .tokenization import *
 from .language_model import *
 
@@ -25,6 +24,9 @@ def next_probs(
 )->Tensor:                # Probabilities, (bs, vocab_sz)
     "Probabilities to draw the next token from"
     if temperature<=0: raise ValueError(f'temperature is {temperature}, but must be above 0; for always the likeliest token, use top_k=1')
+    if top_k is not None and top_k<1: raise ValueError(f'top_k is {top_k}, but must be 1 or more; None keeps every token')
+    for k,v in dict(top_p=top_p, min_p=min_p).items():
+        if v is not None and not 0<v<=1: raise ValueError(f'{k} is {v}, but must be above 0 and at most 1; None keeps every token')
     logits = logits.float()
     if min_p is not None:
         p = logits.softmax(-1)
@@ -82,34 +84,47 @@ def generate_ids(
     n_words:int,          # Tokens to write per prompt, marks of case not counted
     banned:Tensor=None,   # Tokens never to be written, bool (vocab_sz,); see `token_kinds`
     marks:Tensor=None,    # Marks of case, of which no two may follow each other, bool (vocab_sz,)
-    mark_first:bool=True, # May the first token be such a mark? Not for a model that reads backwards: it would change the prompt's case
+    backwards:bool=False, # Does the model read backwards, so that a mark comes after its word?
+    stop:int=None,        # Id at which a text ends before it has its words
     generator:torch.Generator=None, # Source of chance; default: torch's own
     **kwargs              # Temperature and filters, for `next_probs`
 )->list:                  # Token ids written for each prompt, list of lists of int
     "Write on from each prompt, all at once, one step of the model per token"
+    if n_words<0: raise ValueError(f'n_words is {n_words}, but must be 0 or more')
+    if not (len(prompts) and n_words): return [[] for _ in prompts]
     was_training,dev = model.training,next(model.parameters()).device
     model.eval()
     try:
         out = read_prompts(model[0], [torch.as_tensor(o, device=dev, dtype=torch.int64) for o in prompts])
         none = torch.zeros(model[0].encoder.num_embeddings, dtype=torch.bool, device=dev)
         banned,marks = (none if o is None else o.to(dev) for o in (banned,marks))
-        last = torch.tensor([int(o[-1]) for o in prompts], device=dev)
-        no_mark = marks[last] if mark_first else torch.ones_like(last).bool()
-        res,words = [[] for _ in prompts],[0]*len(prompts)
-        while min(words, default=n_words)<n_words:
-            no = banned | (marks & no_mark[:,None])
-            last = torch.multinomial(next_probs(model[1](out[:,None])[0][:,0], banned=no, **kwargs), 1, generator=generator)[:,0]
-            for i,t in enumerate(last.tolist()):
-                if words[i]<n_words:
-                    res[i].append(t)
-                    words[i] += not marks[t]
-            out,no_mark = model[0](last[:,None])[:,-1],marks[last]
+        ends = none if stop is None else torch.arange(len(none), device=dev)==stop
+        after_mark = marks if backwards else marks|ends # forwards, a word must follow
+        was_mark = marks[torch.tensor([int(o[-1]) for o in prompts], device=dev)] | backwards # backwards, a mark at once would change the prompt's case
+        res,left,live = [[] for _ in prompts],[n_words]*len(prompts),set(range(len(prompts)))
+        while live:
+            no = (banned & ~ends) | (after_mark & was_mark[:,None])
+            new = torch.multinomial(next_probs(model[1](out[:,None])[0][:,0], banned=no, **kwargs), 1, generator=generator)[:,0]
+            was_mark,ids = marks[new],new.tolist()
+            for i in list(live):
+                is_mark = bool(was_mark[i])
+                if ids[i]==stop or (left[i]==0 and not is_mark): live.remove(i)
+                else:
+                    res[i].append(ids[i])
+                    left[i] -= not is_mark
+                    if left[i]==0 and (is_mark or not backwards): live.remove(i) # backwards, the last word's mark is still to come
+            out = model[0](new[:,None])[:,-1]
         return res
     finally:
         model.reset()
         model.train(was_training)
 
-# %% ../nbs/06_generation.ipynb #1adf7bcf
+# %% ../nbs/06_generation.ipynb #177d5941
+def _flip(toks):
+    "`toks` in the other direction, behind the same `xxbos`"
+    n = int(toks[:1]==[BOS])
+    return toks[:n] + toks[n:][::-1]
+
 @patch
 def generate(self:LMLearner,
     prompts:list,         # Beginnings of texts (ends, if the model reads backwards), list of str
@@ -117,21 +132,21 @@ def generate(self:LMLearner,
     no_unk:bool=True,     # Never write `xxunk`?
     temperature:float=1., # Below 1: likely words preferred; above 1: unlikely ones
     seed:int=None,        # The same seed gives the same texts; default: torch's own state of chance
+    stop:bool=False,      # End a text where the model would begin a new one?
+    generator:torch.Generator=None, # Source of chance, in place of `seed`
     decoder=None,         # Function of a list of tokens that gives the tokens to join; default: the tokenizer's way back to text
     **kwargs              # `top_k`, `top_p`, `min_p`, see `next_probs`
 )->list:                  # Each prompt with what was written, list of str
     "Texts that go on from `prompts`"
     if isinstance(prompts, str): raise ValueError('prompts is one string: give a list of texts, or use predict')
-    ds,back = self.dls.train_ds,self.dls.backwards
+    if seed is not None: generator = torch.Generator(next(self.model.parameters()).device).manual_seed(seed)
+    ds,turn = self.dls.train_ds,_flip if self.dls.backwards else noop
     tok,num = ds.tokenizer,ds.numericalize
-    toks = [list(tok(o)) for o in prompts]
-    if back: toks = [o[1:][::-1] if len(o)>1 else o for o in toks] # what ends a text read backwards is its beginning: not yet
-    ids = [num(o) for o in toks]
-    g = None if seed is None else torch.Generator(next(self.model.parameters()).device).manual_seed(seed)
+    toks = [turn(list(tok(o))) for o in prompts]
     banned,marks = token_kinds(num.vocab, no_unk)
-    new = generate_ids(self.model, ids, n_words, banned, marks, not back, g, temperature=temperature, **kwargs)
-    res = [t + list(num.decode(o)) for t,o in zip(toks, new)]
-    if back: res = [o[::-1] for o in res]
+    end = list(num.vocab).index(BOS) if stop and BOS in num.vocab else None
+    new = generate_ids(self.model, [num(o) for o in toks], n_words, banned, marks, self.dls.backwards, end, generator, temperature=temperature, **kwargs)
+    res = [turn(t + list(num.decode(o))) for t,o in zip(toks, new)]
     return [tok.to_text(o) if decoder is None else tok.sep.join(decoder([t for t in o if t not in (BOS,PAD)])) for o in res]
 
 @patch
@@ -144,7 +159,7 @@ def predict(self:LMLearner,
     no_bar:bool=False,     # For fastai's signature: there is no progress bar
     decoder=None,          # Function of a list of tokens that gives the tokens to join
     only_last_word:bool=False, # For fastai's signature: the state is carried, so only the last word is ever read
-    **kwargs               # `top_k`, `top_p`, `seed`
+    **kwargs               # `top_k`, `top_p`, `seed`, `stop`, `generator`, see `LMLearner.generate`
 )->str:                    # `text` and what was written
     "`text` and the `n_words` that come after"
     return self.generate([text], n_words, no_unk=no_unk, temperature=temperature, min_p=min_p, decoder=decoder, **kwargs)[0]
