@@ -161,6 +161,8 @@ class TextClassifierLearner(TextLearner):
         "Probabilities of each class for many texts, read in batches of similar length"
         if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
         texts = list(texts)
+        missing = [i for i,t in enumerate(texts) if t is None or t!=t]
+        if missing: raise ValueError(f'text is missing at position {missing[0]} of the list ({len(missing)} in all); leave such texts out')
         if not texts: return torch.empty(0, self.spec['n_out'])
         return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
 
@@ -173,7 +175,7 @@ def _target(dls):
     "How the labels of `dls` are made, JSON-able"
     if len(getattr(dls.train_ds, 'tls', []))!=2: return None
     for f in dls.train_ds.tls[1].tfms.fs:
-        if isinstance(f, (Categorize,MultiCategorize)): return {'kind':type(f).__name__, 'labels':list(map(str, f.vocab))}
+        if isinstance(f, (Categorize,MultiCategorize)): return {'kind':type(f).__name__, 'labels':[o.item() if hasattr(o, 'item') else o for o in f.vocab]}
         if isinstance(f, RegressionSetup): return {'kind':'RegressionSetup', 'n':f.c}
 
 def _target_tfms(target, folder):
