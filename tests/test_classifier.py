@@ -160,3 +160,210 @@ def test_language_model_config_gives_sizes():
 def test_returns_as_fastai(model):
     x,raw,dropped = model(padded(docs_of([5,9])))
     assert x.shape==(2,3) and raw is dropped and raw.shape==(2,9,20)
+
+# ---- the learner
+
+import json, os, random, subprocess, sys
+import numpy as np
+from fastai.callback.core import Callback
+from fastai.callback.schedule import *
+from fastai.data.block import RegressionBlock
+from fastai.interpret import ClassificationInterpretation
+from fastai.metrics import accuracy
+from fastai.torch_core import set_seed
+from ulmfit_nb import language_model
+from ulmfit_nb.batching import TextDataLoaders
+from ulmfit_nb.language_model import TextLearner, language_model_learner
+from ulmfit_nb.texts import sentences
+
+tiny = dict(emb_sz=12, n_hid=16)
+
+@pytest.fixture(scope='module')
+def df():
+    res = sentences().sample(240, random_state=0).reset_index(drop=True)
+    return res.assign(stars=np.where(res.label=='positive', 4.5, 1.5), tags=res.label+';'+res.source, number=(res.label=='positive').astype(int), is_valid=res.index%4==0)
+
+@pytest.fixture(scope='module')
+def dls_of(df, tmp_path_factory):
+    path = tmp_path_factory.mktemp('clas')
+    def f(label_col='label', data=df, **kw): return TextDataLoaders.from_df(data, path=path, text_col='text', label_col=label_col, valid_col='is_valid', bs=16, **kw)
+    return f
+
+@pytest.fixture(scope='module')
+def dls(dls_of): return dls_of()
+
+def learner(dls, **kw):
+    set_seed(0)
+    learn = text_classifier_learner(dls, AWD_LSTM, **{'config':tiny, 'pretrained':False, **kw})
+    learn.remove_cbs([c for c in learn.cbs if c.name=='progress'])
+    learn.logger = lambda *_: None
+    return learn
+
+class Steps(Callback):
+    "Highest rate of each group in each fit, 0 where frozen"
+    run_valid = False
+    def __init__(self): self.rows = []
+    def before_fit(self): self.rows.append(np.zeros(len(self.opt.hypers)))
+    def before_step(self):
+        lrs = [h['lr']*any(p.requires_grad for p in g) for h,g in zip(self.opt.hypers, self.opt.param_lists)]
+        self.rows[-1] = np.maximum(self.rows[-1], lrs)
+
+def test_recipe_is_the_chapters(dls):
+    "Bit for bit the weights that the chapter's calls give, one after the other"
+    a,b = learner(dls),learner(dls)
+    def same_start():
+        set_seed(1)
+        dls.train.rng = random.Random(1)
+    same_start()
+    assert a.fit_gradual() is a
+    same_start()
+    b.freeze()
+    b.fit_one_cycle(1, 2e-2)
+    b.freeze_to(-2)
+    b.fit_one_cycle(1, slice(1e-2/(2.6**4), 1e-2))
+    b.freeze_to(-3)
+    b.fit_one_cycle(1, slice(5e-3/(2.6**4), 5e-3))
+    b.unfreeze()
+    b.fit_one_cycle(2, slice(1e-3/(2.6**4), 1e-3))
+    for (n,p),q in zip(a.model.named_parameters(), b.model.parameters()): assert torch.equal(p, q), n
+
+def test_recipe_rates_and_steps(dls):
+    steps,learn = Steps(),learner(dls)
+    learn.fit_gradual(cbs=steps)
+    want = [[lr/2.6**(4-g) if g>=first else 0 for g in range(5)] for lr,first in zip((2e-2,1e-2,5e-3,1e-3), (4,3,2,0))]
+    np.testing.assert_allclose(steps.rows, want, rtol=.1)
+
+def test_recipe_steps_can_be_changed(dls):
+    steps,learn = Steps(),learner(dls)
+    before = [p.detach().clone() for p in learn.encoder.parameters()]
+    learn.fit_gradual(epochs=(1,0,0,0), cbs=steps)
+    assert len(steps.rows)==1 and all(torch.equal(p, q) for p,q in zip(learn.encoder.parameters(), before))
+    learn.fit_gradual(epochs=(1,1), lrs=(slice(1e-3,1e-3),1e-2), freeze_to=(-4,0), div=2., cbs=(steps:=Steps()))
+    np.testing.assert_allclose(steps.rows, [[0,1e-3,1e-3,1e-3,1e-3], [1e-2/2**(4-g) for g in range(5)]], rtol=.1)
+    with pytest.raises(ValueError, match='1 epochs, 4 lrs and 4 freeze_to'): learn.fit_gradual(epochs=(1,))
+
+def test_recipe_with_two_layers(dls):
+    steps,learn = Steps(),learner(dls, config={**tiny, 'n_layers':2})
+    learn.fit_gradual(epochs=(0,0,0,1), cbs=steps)
+    np.testing.assert_allclose(steps.rows[0], [1e-3/2.6**(3-g) for g in range(4)], rtol=.1)
+
+def test_learns(df, dls_of):
+    "Learns by heart what can be learnt by heart"
+    marked = df.assign(text=np.where(df.label=='positive', 'Good. ', 'Bad. ')+df.text)
+    learn = learner(dls_of(data=marked), metrics=accuracy, drop_mult=.1)
+    learn.fit_one_cycle(6, 1e-2)
+    assert learn.validate()[1]>.9
+
+def test_predictions_in_the_callers_order(dls, df):
+    learn = learner(dls)
+    learn.fit_one_cycle(4, 2e-2) # so that texts get different answers
+    texts = df.text[:50].tolist()+['x '*500, 'Short.']
+    p = learn.predict_proba(texts)
+    assert p.std(0).min()>1e-3
+    alone = torch.stack([learn.predict(t)[2] for t in texts])
+    assert (p-alone).abs().max()<1e-5
+    perm = torch.randperm(len(texts))
+    for bs in 1,7: assert (learn.predict_proba([texts[i] for i in perm], bs=bs)-p[perm]).abs().max()<1e-5
+    assert torch.allclose(learn.get_preds(dl=learn.dls.test_dl(texts))[0], p, atol=1e-5)
+    assert (learn.predict_proba(df.text[:5])-p[:5]).abs().max()<1e-5 # a column
+    label,i,probs = learn.predict(texts[3])
+    assert label==dls.vocab[1][int(i)] and int(i)==int(probs.argmax())
+
+def test_predictions_of_the_validation_part(dls, df):
+    learn = learner(dls)
+    p,y = learn.get_preds()
+    valid = df[df.is_valid]
+    assert [dls.vocab[1][i] for i in y]==valid.label.tolist()
+    assert torch.allclose(p, learn.predict_proba(valid.text), atol=1e-5)
+
+def test_bad_questions(dls, df):
+    learn = learner(dls)
+    with pytest.raises(TypeError, match='a list of texts, not a str'): learn.predict_proba('Good.')
+    with pytest.raises(TypeError, match='not a DataFrame'): learn.predict_proba(df)
+    with pytest.raises(ValueError, match='missing at position 1'): learn.predict_proba(['Good.', None, float('nan')])
+    assert learn.predict_proba([]).shape==(0,2)
+    assert learn.predict_proba(['']).shape==(1,2) # a text of nothing is its beginning mark
+
+def test_fastai_tools(dls, capsys):
+    learn = learner(dls)
+    learn.show_results(max_n=2)
+    interp = ClassificationInterpretation.from_learner(learn)
+    assert interp.confusion_matrix().sum()==len(dls.valid_ds)
+    assert len(interp.top_losses(3)[0])==3
+
+def test_one_setting(dls, dls_of):
+    with pytest.raises(ValueError, match='made with seq_len=72, but seq_len=80'): learner(dls, seq_len=80)
+    assert learner(dls_of(seq_len=24)).model[0].bptt==24
+    with pytest.raises(ValueError, match='forwards'): learner(dls, backwards=True)
+    with pytest.raises(ValueError, match='backwards'): learner(dls_of(backwards=True), backwards=False)
+    assert learner(dls_of(backwards=True)).describe()['backwards'] is True
+
+def test_one_class(df, dls_of):
+    with pytest.raises(ValueError, match='nothing to tell apart.*negative'): learner(dls_of(data=df[df.label=='negative']))
+
+def test_no_pretrained_model(dls, monkeypatch, capsys):
+    monkeypatch.setattr(language_model, 'default_pretrained', 'no-such-model')
+    monkeypatch.setattr(language_model, '_said', set())
+    learn = learner(dls, pretrained=True)
+    learner(dls, pretrained=True)
+    assert capsys.readouterr().out.count('no-such-model')==1
+    assert all(p.requires_grad for p in learn.model.parameters())
+    with pytest.raises(FileNotFoundError, match='looked for'): learner(dls, pretrained='nowhere')
+
+def test_pretrained_and_encoder(df, dls, dls_of, tmp_path):
+    dls_lm = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', is_lm=True, valid_pct=.1, bs=8, seq_len=16, text_vocab=dls.vocab[0])
+    lm = language_model_learner(dls_lm, AWD_LSTM, config=tiny, pretrained=False)
+    folder = lm.export('lm')
+    learn = learner(dls_of(text_vocab=dls.vocab[0][:9]+dls.vocab[0][9:][::-1]), config=None, pretrained=folder) # sizes of the folder, words matched
+    i,j = (o.index('good') for o in (learn.vocab,lm.vocab))
+    assert i!=j and torch.equal(learn.encoder.encoder.weight[i], lm.encoder.encoder.weight[j])
+    assert learn.encoder.n_hid==16
+    trained = [p.requires_grad for p in learn.encoder.parameters()]
+    assert not any(trained) and all(p.requires_grad for p in learn.model[1].parameters())
+    lm.save_encoder('enc')
+    learn = learner(dls, path=tmp_path).load_encoder('enc')
+    for p,q in zip(learn.encoder.parameters(), lm.encoder.parameters()): assert torch.equal(p, q)
+    with pytest.raises(ValueError, match="'n_hid': 16"): learner(dls, path=tmp_path, config=dict(emb_sz=12, n_hid=20)).load_encoder('enc')
+
+cases = dict(category=('label', {}, {}), numbers_as_labels=('number', {}, {}), many=('tags', dict(label_delim=';'), {}),
+    number=('stars', dict(y_block=RegressionBlock()), dict(y_range=(0,5), lin_ftrs=[20,10], max_len=None)), backwards=('label', dict(backwards=True), {}))
+
+elsewhere = """
+import json,sys
+from ulmfit_nb.classifier import load_classifier
+learn = load_classifier(sys.argv[1])
+learn.remove_cbs([c for c in learn.cbs if c.name=='progress'])
+texts = json.loads(sys.argv[2])
+print(json.dumps([learn.predict_proba(texts).tolist(), str(learn.predict(texts[0])[0])]))
+"""
+
+@pytest.mark.parametrize('name', cases)
+def test_targets_saved_and_loaded_elsewhere(name, dls_of, tmp_path):
+    col,data_kw,kw = cases[name]
+    learn = learner(dls_of(col, **data_kw), path=tmp_path, **kw)
+    learn.fit_one_cycle(1, 1e-3)
+    texts = ['Good.', 'A bad phone, and the food was worse.', 'great '*200]
+    p = learn.predict_proba(texts)
+    label = learn.predict(texts[0])[0]
+    folder = learn.export(name)
+    assert not [o for o in folder.rglob('*') if o.suffix in ('.pkl','.pth','.pickle')]
+    args = [sys.executable, '-W', 'ignore', '-c', elsewhere, str(folder), json.dumps(texts)]
+    out = subprocess.run(args, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
+    assert out.returncode==0, out.stderr
+    probs,label2 = json.loads(out.stdout.splitlines()[-1])
+    assert (torch.tensor(probs)-p).abs().max()<1e-6 and label2==str(label)
+
+def test_saved_without_labels_or_of_another_kind(dls, df, tmp_path):
+    learn = learner(dls, path=tmp_path)
+    folder = learn.export('clas')
+    meta = json.loads((folder/'model.json').read_text())
+    (folder/'model.json').write_text(json.dumps({**meta, 'target':None}))
+    with pytest.raises(ValueError, match='without its labels'): load_classifier(folder)
+    (folder/'model.json').write_text(json.dumps({**meta, 'kind':'language_model'}))
+    with pytest.raises(ValueError, match='holds a language_model'): load_classifier(folder)
+
+def test_module_is_ours():
+    import ulmfit_nb.classifier as m
+    for n in ('SentenceEncoder','masked_concat_pool','PoolingLinearClassifier','get_text_classifier','text_classifier_learner','TextClassifierLearner'):
+        assert getattr(m, n).__module__=='ulmfit_nb.classifier'
+    assert issubclass(TextClassifierLearner, TextLearner)
