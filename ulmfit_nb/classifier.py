@@ -24,7 +24,7 @@ from .language_model import _arch, _load_state, text_vocab
 
 # %% auto #0
 __all__ = ['SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'TextClassifierLearner',
-           'text_classifier_learner', 'load_classifier']
+           'text_classifier_learner', 'load_classifier', 'load_learner']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
 class SentenceEncoder(nn.Module):
@@ -243,3 +243,12 @@ def load_classifier(
     learn = text_classifier_learner(_empty_dls(meta, folder), _arch(meta['arch']), pretrained=False, **args)
     _load_state(learn.model, tensors, folder)
     return learn
+
+# %% ../nbs/07_classifier.ipynb #a29e8de4
+def load_learner(
+    folder:str|Path, # Folder written by `export`
+)->TextLearner:      # A classifier's or a language model's learner
+    "The learner that `export` saved in `folder`"
+    folder = Path(folder)
+    if folder.is_file(): raise ValueError(f'{folder} is a file; ulmfit_nb saves folders. If it is a pickle of fastai, and you trust it: fastai.learner.load_learner')
+    return (load_classifier if read_meta(folder/'model.json').get('kind')=='classifier' else load_language_model)(folder)
