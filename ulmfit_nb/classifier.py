@@ -224,14 +224,6 @@ def text_classifier_learner(
     return learn.load_pretrained(folder) if folder else learn
 
 # %% ../nbs/07_classifier.ipynb #f73fcf3c
-def _empty_dls(meta, folder):
-    "Loaders without items that treat new texts and labels as `meta` says"
-    if not meta.get('tokenizer'): raise ValueError(f'{folder} was saved without its tokenizer, which was not one of ulmfit_nb')
-    text_tfms = [Tokenizer.from_config(meta['tokenizer'], folder), Numericalize(meta['vocab'])] + [ReverseText()]*bool(meta['backwards'])
-    dsets = Datasets([''], [text_tfms, _target_tfms(meta['target'], folder)], splits=[[0],[0]], n_inp=1)
-    dl = SortedDL(dsets.train, seq_len=meta['seq_len'])
-    return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=folder.parent)
-
 def load_classifier(
     folder:str|Path, # Folder written by `TextClassifierLearner.export`
 )->TextClassifierLearner:
@@ -240,7 +232,7 @@ def load_classifier(
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
     args = {k:meta[k] for k in ('config','drop_mult','n_out','lin_ftrs','ps','max_len','y_range')}
-    learn = text_classifier_learner(_empty_dls(meta, folder), _arch(meta['arch']), pretrained=False, **args)
+    learn = text_classifier_learner(empty_dls(meta, folder, _target_tfms(meta['target'], folder)), _arch(meta['arch']), pretrained=False, **args)
     _load_state(learn.model, tensors, folder)
     return learn
 

@@ -229,7 +229,7 @@ class TextLearner(Learner):
     def to_fp16(self, **kwargs):
         "Train in half precision on a GPU; on a CPU stay in float32 and say so"
         if self.dls.device.type=='cuda': return super().to_fp16(**kwargs)
-        print('to_fp16: there is no GPU, training stays in float32')
+        _say_once('to_fp16: there is no GPU, training stays in float32')
         return self
 
 # %% ../nbs/05_language_model.ipynb #3a822a6a
@@ -420,13 +420,12 @@ def empty_dls(
     y_tfms=None # Transforms of the target, whose first turns any item into a valid target; None for a language model
 )->DataLoaders: # Without items, but `test_dl` makes loaders of new texts
     "The data pipeline that an exported model was trained with"
-    if not meta.get('tokenizer'): raise ValueError(f'{folder} was exported without its tokenizer')
+    if not meta.get('tokenizer'): raise ValueError(f'{folder} was saved without its tokenizer, which was not one of ulmfit_nb')
     tfms = [Tokenizer.from_config(meta['tokenizer'], folder), Numericalize(meta['vocab'])] + [ReverseText()]*bool(meta['backwards'])
     is_lm = y_tfms is None
-    dsets = Datasets([''], [tfms] + ([] if is_lm else [y_tfms]), splits=[[0],[0]], n_inp=1, dl_type=LMDataLoader if is_lm else SortedDL)
-    empty = dsets.new_empty()
-    dl = dsets._dl_type(empty, seq_len=meta['seq_len'], backwards=None, bs=64)
-    return DataLoaders(dl, dl.new(empty), path=Path(folder).parent)
+    dsets = Datasets([''], [tfms] + ([] if is_lm else [y_tfms]), splits=[[0],[0]], n_inp=1)
+    dl = (LMDataLoader if is_lm else SortedDL)(dsets.train, seq_len=meta['seq_len'])
+    return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=Path(folder).parent)
 
 def load_language_model(
     folder # Folder written by `LMLearner.export`, or name of a pretrained model
