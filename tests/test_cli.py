@@ -1,0 +1,109 @@
+"The `ulmfit` command as a user meets it: files in, files out, one line for a mistake"
+import json, os, subprocess, sys
+import pandas as pd, pytest
+from ulmfit_nb.texts import sentences
+
+def ulmfit(*args, cwd=None):
+    return subprocess.run([sys.executable, '-m', 'ulmfit_nb', *map(str, args)], capture_output=True, text=True, encoding='utf8', cwd=cwd, env=os.environ | {'OMP_NUM_THREADS':'1'})
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    path = tmp_path_factory.mktemp('cli')
+    df = sentences().sample(260, random_state=0).rename(columns={'text':'review','label':'verdict'})
+    df['stars'] = (df.verdict=='positive')*4+1
+    df['film'] = [f'f{i//3}' for i in range(len(df))]
+    df[:200].to_csv(path/'train.csv', index=False)
+    df[200:].to_json(path/'valid.jsonl', orient='records', lines=True)
+    df[['review']].to_csv(path/'more.tsv', index=False, sep='\t')
+    return path
+
+quick = ['--size','tiny','--lm-epochs',1,'--clas-epochs','1,0,0,1','--bs',16,'--pretrained','none']
+
+@pytest.fixture(scope='module')
+def model(files):
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--valid',files/'valid.jsonl', '--unlabelled',files/'more.tsv', '--out',files/'model', '--json', *quick)
+    assert r.returncode==0, r.stderr[-3000:]
+    return files/'model',json.loads(r.stdout)
+
+def test_train_says_what_it_did(model):
+    _,res = model
+    assert (res['train'],res['valid'],res['pretrained'])==(200,60,None)
+    assert 0<=res['accuracy']<=1 and 0<=res['baseline']<=1 and res['lm_tokens']>460*3 # the unlabelled texts were read too
+
+def test_predict_is_what_python_says(model, files):
+    from ulmfit_nb.classifier import load_learner
+    texts = ['A great film.','', 'Bad!', 'The food was '+'very '*200+'good.']
+    r = ulmfit('predict', model[0], '--json', '--', *texts)
+    assert r.returncode==0, r.stderr[-3000:]
+    learn = load_learner(model[0]/'classifier')
+    with learn.no_bar(): p = learn.predict_proba(texts)
+    got = json.loads(r.stdout)
+    for o,q,t in zip(got, p.tolist(), texts):
+        assert o['text']==t and abs(o['p_negative']-q[0])<1e-6 and abs(o['p_positive']-q[1])<1e-6
+        assert o['label']==['negative','positive'][q.index(max(q))]
+
+@pytest.mark.parametrize('out', ['out.csv','out.jsonl'])
+def test_file_to_file_keeps_the_order(model, files, out):
+    r = ulmfit('predict', model[0], '--file',files/'valid.jsonl', '--text-col','review', '--out',files/out)
+    assert r.returncode==0, r.stderr[-3000:]
+    got = pd.read_csv(files/out) if out.endswith('csv') else pd.read_json(files/out, lines=True)
+    assert got.text.tolist()==pd.read_json(files/'valid.jsonl', lines=True).review.tolist()
+    assert abs(got.p_negative+got.p_positive-1).max()<1e-4
+
+def test_generate(model):
+    r = ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json')
+    a,b = json.loads(r.stdout)
+    assert a!=b and a.startswith('The film') and json.loads(ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json').stdout)==[a,b]
+
+def test_groups_stay_together_and_sample_is_seeded(files):
+    from ulmfit_nb.cli import _labelled
+    df = _labelled(files/'train.csv', 'review', 'verdict', 'film', '0.3', 120, 7)
+    assert len(df)==120 and not set(df.film[df.is_valid]) & set(df.film[~df.is_valid])
+    assert df.text.tolist()==_labelled(files/'train.csv', 'review', 'verdict', 'film', '0.3', 120, 7).text.tolist()
+    shares = pd.read_csv(files/'train.csv').verdict.value_counts(normalize=True)
+    assert (df.label.value_counts(normalize=True)-shares).abs().max()<.02
+
+def write(path, name, text): (path/name).write_bytes(text if isinstance(text, bytes) else text.encode()); return path/name
+
+bad = {
+    'no such file': (lambda p: ['train', p/'nowhere.csv'], 'nowhere.csv'),
+    'no such column': (lambda p: ['train', p/'train.csv', '--text-col','text'], "'text'"),
+    'columns are listed': (lambda p: ['train', p/'train.csv', '--text-col','review', '--label-col','mood'], 'verdict'),
+    'one class': (lambda p: ['train', write(p, 'one.csv', 'text,label\na,x\nb,x\nc,x\n')], 'one class'),
+    'missing text': (lambda p: ['train', write(p, 'gap.csv', 'text,label\ngood,x\n,y\nbad,y\nfine,x\n')], 'row 1'),
+    'empty': (lambda p: ['train', write(p, 'empty.csv', 'text,label\n')], 'empty.csv'),
+    'bytes': (lambda p: ['train', write(p, 'latin.csv', 'text,label\ncaf\xe9,x\nb,y\n'.encode('latin1'))], 'latin.csv'),
+    'no model': (lambda p: ['predict', p/'no_model', 'text'], 'no_model'),
+    'pretrained': (lambda p: ['train', p/'train.csv', '--text-col','review', '--label-col','verdict', '--pretrained','my-own'], 'my-own'),
+}
+
+@pytest.mark.parametrize('name', bad)
+def test_mistakes_get_one_line(files, name, tmp_path):
+    args,says = bad[name]
+    extra = ['--out',tmp_path/'never'] if args(files)[0]=='train' and '--out' not in args(files) else []
+    r = ulmfit(*args(files), *extra)
+    assert r.returncode==1 and r.stdout=='' and 'Traceback' not in r.stderr
+    assert r.stderr.strip().splitlines()[-1].startswith('ulmfit: ') and says in r.stderr
+    assert not (tmp_path/'never'/'classifier').exists()
+
+@pytest.mark.parametrize('args', [['train'], ['predict','m'], ['predict','m','a','--file','b.txt'], ['predict','m','a','--out','x.xlsx'], ['train','x.csv','--size','huge'], ['train','x.csv','--clas-epochs','1,2'], ['nonsense']])
+def test_wrong_usage_is_2(args): assert ulmfit(*args).returncode==2
+
+def test_half_written_output_never_replaces_a_good_one(model, files):
+    "An input that fails leaves the file of an earlier run as it was"
+    out = files/'kept.csv'
+    out.write_text('kept')
+    r = ulmfit('predict', model[0], '--file',write(files, 'gap2.csv', 'text\ngood\n""\n,\n'), '--out',out)
+    assert r.returncode==1 and out.read_text()=='kept' and not list(files.glob('.kept*'))
+
+def test_damaged_model_is_refused(model, tmp_path):
+    import shutil
+    for name,harm in (('cut', lambda f: f.write_bytes(f.read_bytes()[:-10])), ('gone', lambda f: f.unlink())):
+        shutil.copytree(model[0], tmp_path/name)
+        harm(tmp_path/name/'classifier'/'weights.safetensors')
+        r = ulmfit('predict', tmp_path/name, 'text')
+        assert r.returncode==1 and 'weights.safetensors' in r.stderr and 'Traceback' not in r.stderr
+
+def test_help_answers_without_torch():
+    code = "import sys; from ulmfit_nb.cli import app; from typer.testing import CliRunner; assert CliRunner().invoke(app, ['train','--help']).exit_code==0; print(sorted({'torch','fastai','pandas','spacy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()=='[]'
