@@ -2,7 +2,7 @@
 import json, os, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 import pytest
-from conftest import root
+from conftest import find_data, root
 
 nbs = sorted((root/'nbs').glob('[!_.]*.ipynb'))
 skip_flags = ['slow', 'data', 'cuda']
@@ -16,6 +16,7 @@ sys.exit(not ok)
 def run_nb(path):
     "The finished process that ran `path` in a Python of its own, in the notebook's folder"
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
+    if imdb := find_data('imdb'): env.setdefault('ULMFIT_IMDB', str(imdb)) # pages that use real reviews take them where they are found
     return subprocess.run([sys.executable, '-c', run_one, path.name, *skip_flags], cwd=path.parent, env=env, capture_output=True, text=True, timeout=1200)
 
 @pytest.fixture(scope='session')
@@ -45,7 +46,8 @@ def test_a_notebook_that_fails_is_seen(tmp_path):
 @each
 def test_shows_results(path):
     nb = json.loads(path.read_text(encoding='utf8'))
-    code = [c for c in nb['cells'] if c['cell_type']=='code' and ''.join(c['source']).strip()]
+    assert all(''.join(c['source']).strip() for c in nb['cells']), f'{path.name} has an empty cell'
+    code = [c for c in nb['cells'] if c['cell_type']=='code']
     outs = [o for c in code for o in c['outputs']]
     n,shows = len(code),bool(outs)
     assert shows or n==0, f'{path.name} has {n} code cells and no stored output: make nbs NB={path.stem}'
