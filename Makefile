@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 NB     ?=
-# Where torch comes from, if not from the usual place: make test TORCH="--index-url https://download.pytorch.org/whl/cpu"
+# Where torch comes from, if not from the usual place: make test TORCH="--index-url …", as the selector on pytorch.org shows it
 TORCH  ?=
 
 PY  := $(VENV)/bin/python

@@ -76,6 +76,10 @@ def test_any_column_name_and_several_columns():
     new = dls.test_dl(df[:3]).one_batch()[0]
     assert dls.vocab[0].index('xxfld') in new[0].tolist() # new rows are joined and marked in the same way
 
+def test_language_model_needs_one_column_only():
+    dls = ours.TextDataLoaders.from_df(sentences()[['text']][:100], is_lm=True, bs=4, seq_len=10)
+    assert dls.one_batch()[0].shape==(4,10)
+
 @pytest.mark.parametrize('bad', [None, float('nan'), 3, b'x'])
 def test_missing_text_names_row_and_column(bad):
     df = pd.DataFrame({'review':['fine','good',bad,'bad']*5, 'y':['a','b']*10})

@@ -97,7 +97,7 @@ def test_these_two_can_fail():
 
 # Pages: for everybody, everywhere
 
-private = ['../shared', '/work/', '/root/', 'pypi.org', 'pythonhosted.org', 'registry.npmjs', 'deb.debian.org']
+private = ['../shared', '/work/', '/root/', 'pypi.org', 'pythonhosted.org', 'registry.npmjs', 'deb.debian.org', 'download.pytorch.org']
 patterns = ('*.md','NOTICE','Makefile','settings.ini','setup.py','pyproject.toml','constraints.txt','MANIFEST.in','nbs/**/*.ipynb','nbs/**/*.yml',
     'docs/**/*.*','tools/**/*.py','ulmfit_nb/**/*.py')
 pages = [o for pat in patterns for o in sorted(root.glob(pat)) if '.ipynb_checkpoints' not in o.parts]
