@@ -72,7 +72,8 @@ class FlatDocs:
         backwards=False, # Are the items read from their end?
         flip=None        # Do slices of `ids` still have to be turned round for that? Default: as `backwards`
     ):
-        self.ids = torch.as_tensor(np.array(ids) if isinstance(ids, np.ndarray) else ids)
+        if isinstance(ids, np.ndarray) and not ids.flags.writeable: ids = np.array(ids) # from a file: torch wants memory that it may write to
+        self.ids = torch.as_tensor(ids)
         self.starts,self.lens = torch.as_tensor(starts).long(),torch.as_tensor(lens).long()
         self.backwards,self.flip = bool(backwards),bool(ifnone(flip, backwards))
 
