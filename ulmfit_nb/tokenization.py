@@ -19,6 +19,8 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from types import BuiltinFunctionType,FunctionType,ModuleType
+try: from re import _parser as sre_parse
+except ImportError: import sre_parse # Python 3.10
 from fastcore.basics import *
 from fastcore.foundation import *
 from fastcore.xtras import *
@@ -294,7 +296,129 @@ class CharTokenizer:
     def join(self, tokens): return ''.join(f' {t} ' if t in self._spec else t for t in tokens).replace('▁', ' ')
 
 # %% ../nbs/01_tokenization.ipynb #719216fe
-_re_odd,_re_gap = re.compile(r'[^\S ]'),re.compile(r'((?<! ) *[^\S ]\s*)')
+_ascii = [chr(i) for i in range(128)]
+_cats = dict(CATEGORY_DIGIT=str.isdigit, CATEGORY_SPACE=str.isspace, CATEGORY_WORD=lambda c: c.isalnum() or c=='_')
+
+def _admits(op, arg):
+    "The ASCII characters that one item of a character set admits"
+    if op=='LITERAL': return {chr(arg)} & set(_ascii)
+    if op=='RANGE': return {c for c in _ascii if arg[0]<=ord(c)<=arg[1]}
+    if op!='CATEGORY': raise ValueError(op)
+    name = str(arg)
+    return {c for c in _ascii if _cats[name.replace('NOT_','')](c)!=('NOT_' in name)}
+
+def _node(op, arg):
+    op = str(op)
+    if op=='AT': return 'all',[]
+    if op=='LITERAL': return 'set',frozenset(_admits(op, arg))
+    if op=='NOT_LITERAL': return 'set',frozenset(set(_ascii)-{chr(arg)})
+    if op=='ANY': return 'set',frozenset(_ascii)
+    if op=='IN':
+        items = [(str(o),a) for o,a in arg]
+        chars = set().union(*[_admits(*o) for o in items if o[0]!='NEGATE'])
+        return 'set',frozenset(set(_ascii)-chars if items[0][0]=='NEGATE' else chars)
+    if op=='BRANCH': return 'any',[_tree(o) for o in arg[1]]
+    if op=='SUBPATTERN' and not arg[1] and not arg[2]: return _tree(arg[3])
+    if op in ('MAX_REPEAT','MIN_REPEAT'): return ('all' if arg[0] else 'maybe'),[_tree(arg[2])]
+    if op in ('ASSERT','ASSERT_NOT'): return ('all' if op=='ASSERT' else 'maybe'),[_tree(arg[1])]
+    raise ValueError(op)
+
+def _tree(p): return 'all',[_node(*o) for o in p]
+
+def _live(node, chars, sets):
+    "Could `node` match in a text of `chars` only? The sets of its places, other than dead ends, are added to `sets`"
+    kind,arg = node
+    if kind=='set':
+        sets.add(arg)
+        return not arg.isdisjoint(chars)
+    if kind=='any': return any([_live(o, chars, sets) for o in arg])
+    mine = set()
+    ok = all(_live(o, chars, mine) for o in arg) or kind=='maybe'
+    if ok: sets |= mine
+    return ok
+
+# %% ../nbs/01_tokenization.ipynb #1814bfb6
+class _Shapes:
+    "Tokens of a piece without whitespace by spaCy's tokenizer `tk`, from the cuts of others of the same shape; None where only spaCy can tell"
+    lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',100_000
+    def __init__(self, tk):
+        self.tk = tk
+        self.known,self.tables,self.shapes = {},{},{}
+        self.longest = max(map(len, tk.rules), default=0)
+        self.rest = {**{ord(c):None for c in self.lower}, **{ord(c):'0' for c in self.digits}}
+        try: self.affixes = [self._parse(f) for f in (tk.prefix_search, tk.suffix_search, tk.infix_finditer) if f]
+        except Exception: self.affixes = None
+        self.whole = [self._try(f) for f in (tk.token_match, tk.url_match)]
+
+    def _parse(self, f):
+        pat = f.__self__
+        if f.__name__ not in ('search','finditer','match') or pat.flags & ~(re.UNICODE|re.VERBOSE): raise ValueError('a pattern of another kind')
+        return _tree(sre_parse.parse(pat.pattern, pat.flags))
+    def _try(self, f):
+        "A tree that is always live where `f` can't be read, and never where there is no `f`"
+        if not f: return 'any',[]
+        try: return self._parse(f)
+        except Exception: return 'all',[]
+
+    def _table(self, rest):
+        "Each letter and digit to the first one that is treated alike in pieces with the other characters `rest`; False where `token_match` may say something"
+        chars,sets = {*self.lower, *rest, *(self.digits if '0' in rest else '')},set()
+        if _live(self.whole[0], chars, set()): return False
+        for o in self.affixes: _live(o, chars, sets)
+        res = {}
+        for cs in (self.lower, self.digits):
+            firsts = {}
+            for c in cs: res[ord(c)] = firsts.setdefault(tuple(c in s for s in sets), c)
+        return res
+
+    def cuts(self, w, rest):
+        "Start and end of the tokens of `w`, of the parts that must not be special cases, and of the part that must not be a URL"
+        a,b,pre,suf,look,url = 0,len(w),[],[],set(),None
+        while a<b:
+            p = self.tk.find_prefix(w[a:b])
+            s = self.tk.find_suffix(w[a+p:b])
+            look |= {(a,b), (a+p,b), (a,b-s)}
+            if p and p+s>b-a: s = 0
+            if not p and not s: break
+            if p: pre.append((a,a+p))
+            if s: suf.append((b-s,b))
+            a,b = a+p,b-s
+        infix = [o.span() for o in self.tk.find_infix(w[a:b]) or ()]
+        if infix and _live(self.whole[1], {*self.lower, *self.digits, *rest}, set()): url = a,b
+        at = a
+        for i,j in infix:
+            if i==0: continue
+            pre += [o for o in ((at,a+i),(a+i,a+j)) if o[0]<o[1]]
+            at = a+j
+        if at<b: pre.append((at,b))
+        return pre+suf[::-1],[(i,j) for i,j in look if 0<j-i<=self.longest],url
+
+    def __call__(self, w):
+        if self.affixes is None or not w.isascii(): return None
+        rest = w.translate(self.rest)
+        table = self.tables.get(rest)
+        if table is None: table = self.tables[rest] = self._known(rest)
+        if not table: return None
+        shape = w.translate(table)
+        found = self.shapes.get(shape)
+        if found is None:
+            if len(self.shapes)>self.max_shapes: self.shapes,self.tables,self.known = {},{},{}
+            found = self.cuts(shape, rest)
+            if len(w)<100: self.shapes[shape] = found
+        toks,look,url = found
+        for i,j in look:
+            if w[i:j] in self.tk.rules: return None
+        if url and self.tk.url_match(w[url[0]:url[1]]): return None
+        return [w[i:j] for i,j in toks]
+
+    def _known(self, rest):
+        "`_table`, once for each set of characters"
+        k = ''.join(sorted(set(rest)))
+        if k not in self.known: self.known[k] = self._table(k)
+        return self.known[k]
+
+# %% ../nbs/01_tokenization.ipynb #372310fa
+_re_odd = re.compile(r'([^\S ]+)')
 _default_rules = tuple(text_proc_rules)
 
 def _local(p):
@@ -308,47 +432,63 @@ class PieceMemo(dict):
         value=tuple,        # What to keep of a piece: a function of its list of tokens
         join=None,          # What to make of the values of a text's pieces: by default one list of all they contain
         post=True,          # Apply `replace_space`?
-        max_pieces=200_000, # When it holds so many, all is forgotten
+        max_pieces=300_000, # When it holds so many, all is forgotten
     ):
         self.tok,self.value,self.post,self.max_pieces = tok,value,post,max_pieces
         self.join = ifnone(join, lambda vs: list(itertools.chain.from_iterable(vs)))
         self._load()
 
     def __missing__(self, p):
-        s = p if p.isspace() else _local(p).lower().strip(' ')
-        toks = [o.text for o in self.direct(s)]
-        if any(tuple(toks[i:i+n]) in self.late for n in self.sizes for i in range(len(toks)-n+1)): self.retold.add(p)
+        self.size += 1 + len(p)//100
+        if p.isspace(): toks = [o.text for o in self.direct(p)]
+        else:
+            if _re_rep.search(p): self.stretched.add(p)
+            s = _local(p) if 'A'<=p[0]<='Z' or _re_spec.search(p) else p # the capital rules need a capital in front
+            toks = [o for w in s.lower().split() for o in self._word(w)]
+        if not self.starts.isdisjoint(toks):
+            if any(tuple(toks[i:i+n]) in self.late for n in self.sizes for i in range(len(toks)-n+1)): self.retold.add(p)
         res = self._value(toks)
         if len(p)<100: self[p] = res
         return res
+
+    def _word(self, w):
+        "The tokens of `w`, which holds no whitespace"
+        if w in self.special: return self.special[w]
+        toks = self.shapes(w)
+        return [o.text for o in self.direct(w)] if toks is None else toks
 
     def _value(self, toks): return self.value([replace_space(o) for o in toks] if self.post else toks)
 
     def _gaps(self, t):
         "The pieces of `t`, and between them whitespace other than one space, as spaCy will see it"
-        segs = _re_gap.split(t.strip())
-        for i,s in enumerate(segs):
-            if i%2==0:
-                yield from s.split()
-                continue
-            g = rm_useless_spaces(' '*(segs[i-1][-1] in '/#\\') + s + ' '*(segs[i+1][0] in '/#\\'))
-            yield g[1:] if g[0]==' ' else g
+        res,gap,last = [],'',''
+        for s in _re_odd.split(t.strip()):
+            ws = s.split()
+            if ws:
+                if res:
+                    g = rm_useless_spaces(' '*(last in '/#\\') + gap + s[:len(s)-len(s.lstrip(' '))] + ' '*(ws[0][0] in '/#\\'))
+                    res.append(g[1:] if g[0]==' ' else g)
+                res += ws
+                gap,last = s[len(s.rstrip(' ')):],ws[-1][-1]
+            else: gap += s
+        return res
 
     def __call__(self,
         t, # One text
     ):     # Its tokens, or what `value` and `join` make of them
-        if len(self)+len(self.retold)>self.max_pieces: self._load()
-        t = replace_rep(fix_html(str(t)))
+        if self.size>self.max_pieces: self._load()
+        t = fix_html(str(t))
         ps = t.split()
-        if any(map(operator.eq, ps, ps[1:])):
-            t = replace_wrep(t)
-            ps = t.split()
-        if _re_odd.search(t): ps = list(self._gaps(t))
-        res = self.join(map(self.__getitem__, (BOS, *ps)))
-        if self.retold.isdisjoint(ps): return res
+        vs = [self[BOS], *map(self.__getitem__, ps)]
+        if rep := not self.stretched.isdisjoint(ps): ps = (t := replace_rep(t)).split()
+        if wrep := any(map(operator.eq, ps, ps[1:])): ps = (t := replace_wrep(t)).split()
+        if rep or wrep or _re_odd.search(t):
+            ps = self._gaps(t)
+            vs = [self[BOS], *map(self.__getitem__, ps)]
+        if self.retold.isdisjoint(ps): return self.join(vs)
         return self.join([self._value([o.text for o in self.full(lowercase(_local(t)))])])
 
-# %% ../nbs/01_tokenization.ipynb #d106feec
+# %% ../nbs/01_tokenization.ipynb #9e6361f3
 @patch
 def _load(self:PieceMemo):
     "Forget everything and begin with new spaCy tokenizers"
@@ -363,8 +503,10 @@ def _load(self:PieceMemo):
     self.full,bare = Spacy(vocab, tk.rules, *affixes, **rest),Spacy(vocab, None, *affixes, **rest)
     seen = [s for s in tk.rules if tk.find_prefix(s) or tk.find_suffix(s) or tk.find_infix(s)]
     cut = [[tuple(o.text for o in f(s)) for f in (bare, self.full)] for s in seen]
-    self.late,self.retold = {a for a,b in cut if a!=b},set()
-    self.sizes = {len(o) for o in self.late}
+    self.late,self.retold,self.stretched,self.size = {a for a,b in cut if a!=b},set(),set(),0
+    self.sizes,self.starts = {len(o) for o in self.late},{o[0] for o in self.late}
+    self.special = {s:[o.text for o in self.direct(s)] for s in tk.rules}
+    self.shapes = _Shapes(tk)
 
 @patch(cls_method=True)
 def fits(cls:PieceMemo,
