@@ -156,6 +156,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'ulmfit_nb.cli._labelled': ('cli.html#_labelled', 'ulmfit_nb/cli.py'),
                                'ulmfit_nb.cli._report': ('cli.html#_report', 'ulmfit_nb/cli.py'),
                                'ulmfit_nb.cli._scores': ('cli.html#_scores', 'ulmfit_nb/cli.py'),
+                               'ulmfit_nb.cli._shown': ('cli.html#_shown', 'ulmfit_nb/cli.py'),
                                'ulmfit_nb.cli._working': ('cli.html#_working', 'ulmfit_nb/cli.py'),
                                'ulmfit_nb.cli.bag_of_words': ('cli.html#bag_of_words', 'ulmfit_nb/cli.py'),
                                'ulmfit_nb.cli.demo': ('cli.html#demo', 'ulmfit_nb/cli.py'),
