@@ -7,6 +7,7 @@ __all__ = ['make_vocab', 'Corpus', 'TokenizedDoc', 'atomic_path', 'Numericalize'
 
 # %% ../nbs/02_numericalization.ipynb #c0a470f5
 import hashlib,json,os,shutil,uuid
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -181,6 +182,12 @@ def open(cls:Corpus,
     return cls(ids, offsets, m['vocab'], np.array(m['counts'], np.int64), m['tokenizer'], m['files'], m['fingerprint'], d)
 
 # %% ../nbs/02_numericalization.ipynb #2bc2e5f3
+class _Places(dict):
+    "Each key's place in the order in which keys were first asked for"
+    def __missing__(self, k):
+        self[k] = i = len(self)
+        return i
+
 class _Numberer:
     "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
     max_toks = 300_000
@@ -189,28 +196,22 @@ class _Numberer:
         self._reset()
 
     def _reset(self):
-        self.toks,self.o2i = [],{}
-        self.memo = None
+        self.o2i,self.memo = _Places(),None
         if self.run.memo is not None: self.memo = PieceMemo(self.run.tok, value=self._bytes, join=b''.join)
 
-    def _id(self, t):
-        i = self.o2i.get(t)
-        if i is None:
-            i = self.o2i[t] = len(self.toks)
-            self.toks.append(t)
-        return i
-    def _bytes(self, toks): return np.array([self._id(t) for t in toks], np.int32).tobytes()
+    def _bytes(self, toks): return array('i', map(self.o2i.__getitem__, toks)).tobytes()
 
     def __call__(self, chunk):
-        if len(self.toks)>self.max_toks: self._reset()
+        if len(self.o2i)>self.max_toks: self._reset()
         parts = [self.memo(t) for t in chunk] if self.memo is not None else [self._bytes(o) for o in self.run(chunk)]
         ids = np.frombuffer(b''.join(parts), np.int32)
-        seen = np.full(len(self.toks), -1)
+        toks = list(self.o2i)
+        seen = np.full(len(toks), -1)
         seen[ids[::-1]] = np.arange(len(ids))[::-1]  # where each token comes first
         used = np.flatnonzero(seen>=0)
         used = used[np.argsort(seen[used])]
         seen[used] = np.arange(len(used))
-        return [self.toks[i] for i in used], seen[ids].astype(np.int32), [len(p)//4 for p in parts]
+        return [toks[i] for i in used], seen[ids].astype(np.int32), [len(p)//4 for p in parts]
 
     def __getstate__(self): return {'run':self.run}
     def __setstate__(self, d):
@@ -265,13 +266,13 @@ def _read(f, encoding):
 # %% ../nbs/02_numericalization.ipynb #9f3dd322
 def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz):
     "Append provisional ids of `texts` to `out`; returns their tokens, counts, and the lengths of the texts"
-    o2i,counts,lens = {},np.zeros(0, np.int64),[]
+    o2i,counts,lens = _Places(),np.zeros(0, np.int64),[]
     def hashed():
         for t in _checked(texts):
             _hash_text(sha, t)
             yield t
     for toks,ids,ls in run_chunks(_Numberer(tokenizer), hashed(), n_workers, chunk_sz):
-        ids = np.array([o2i.setdefault(t, len(o2i)) for t in toks], np.int32)[ids]
+        ids = np.array([o2i[t] for t in toks], np.int32)[ids]
         counts = np.concatenate([counts, np.zeros(len(o2i)-len(counts), np.int64)]) + np.bincount(ids, minlength=len(o2i))
         lens += ls
         out.append(ids)

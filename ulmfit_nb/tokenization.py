@@ -440,14 +440,14 @@ class PieceMemo(dict):
 
     def __missing__(self, p):
         self.size += 1 + len(p)//100
-        if p.isspace(): toks = [o.text for o in self.direct(p)]
+        if p.isspace(): toks = self._post(self.direct(p))
         else:
             if _re_rep.search(p): self.stretched.add(p)
             s = _local(p) if 'A'<=p[0]<='Z' or _re_spec.search(p) else p # the capital rules need a capital in front
             toks = [o for w in s.lower().split() for o in self._word(w)]
         if not self.starts.isdisjoint(toks):
             if any(tuple(toks[i:i+n]) in self.late for n in self.sizes for i in range(len(toks)-n+1)): self.retold.add(p)
-        res = self._value(toks)
+        res = self.value(toks)
         if len(p)<100: self[p] = res
         return res
 
@@ -457,36 +457,40 @@ class PieceMemo(dict):
         toks = self.shapes(w)
         return [o.text for o in self.direct(w)] if toks is None else toks
 
-    def _value(self, toks): return self.value([replace_space(o) for o in toks] if self.post else toks)
+    def _post(self, doc): return [replace_space(o.text) if self.post else o.text for o in doc]
 
-    def _gaps(self, t):
-        "The pieces of `t`, and between them whitespace other than one space, as spaCy will see it"
-        res,gap,last = [],'',''
+    def _pieces(self, t):
+        "The words of `t`; the same with whitespace other than one space between them, as spaCy will see it"
+        if not _re_odd.search(t): return (ws := t.split()),ws
+        words,res,gap,last = [],[],'',''
         for s in _re_odd.split(t.strip()):
             ws = s.split()
-            if ws:
-                if res:
-                    g = rm_useless_spaces(' '*(last in '/#\\') + gap + s[:len(s)-len(s.lstrip(' '))] + ' '*(ws[0][0] in '/#\\'))
-                    res.append(g[1:] if g[0]==' ' else g)
-                res += ws
-                gap,last = s[len(s.rstrip(' ')):],ws[-1][-1]
-            else: gap += s
-        return res
+            if not ws:
+                gap += s
+                continue
+            if words:
+                if s[0]==' ': gap += s[:-len(s.lstrip(' '))]
+                if last in '/#\\': gap = ' '+gap
+                if ws[0][0] in '/#\\': gap += ' '
+                if ' ' in gap: gap = rm_useless_spaces(gap)
+                res.append(gap[1:] if gap[0]==' ' else gap)
+            res += ws
+            words += ws
+            gap,last = s[len(s.rstrip(' ')):],ws[-1][-1]
+        return words,res
 
     def __call__(self,
         t, # One text
     ):     # Its tokens, or what `value` and `join` make of them
         if self.size>self.max_pieces: self._load()
         t = fix_html(str(t))
-        ps = t.split()
+        words,ps = self._pieces(t)
         vs = [self[BOS], *map(self.__getitem__, ps)]
-        if rep := not self.stretched.isdisjoint(ps): ps = (t := replace_rep(t)).split()
-        if wrep := any(map(operator.eq, ps, ps[1:])): ps = (t := replace_wrep(t)).split()
-        if rep or wrep or _re_odd.search(t):
-            ps = self._gaps(t)
-            vs = [self[BOS], *map(self.__getitem__, ps)]
+        if rep := not self.stretched.isdisjoint(words): words,ps = self._pieces(t := replace_rep(t))
+        if wrep := any(map(operator.eq, words, words[1:])): _,ps = self._pieces(t := replace_wrep(t))
+        if rep or wrep: vs = [self[BOS], *map(self.__getitem__, ps)]
         if self.retold.isdisjoint(ps): return self.join(vs)
-        return self.join([self._value([o.text for o in self.full(lowercase(_local(t)))])])
+        return self.join([self.value(self._post(self.full(lowercase(_local(t)))))])
 
 # %% ../nbs/01_tokenization.ipynb #9e6361f3
 @patch
