@@ -341,8 +341,8 @@ def _live(node, chars, sets):
 class _Shapes:
     "Tokens of a piece without whitespace by spaCy's tokenizer `tk`, from the cuts of others of the same shape; None where only spaCy can tell"
     lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',100_000
-    def __init__(self, tk):
-        self.tk = tk
+    def __init__(self, tk, patience=4): # Pieces with a new set of characters that are left to spaCy
+        self.tk,self.patience = tk,patience
         self.known,self.tables,self.shapes = {},{},{}
         self.longest = max(map(len, tk.rules), default=0)
         self.rest = {**{ord(c):None for c in self.lower}, **{ord(c):'0' for c in self.digits}}
@@ -397,12 +397,12 @@ class _Shapes:
         if self.affixes is None or not w.isascii(): return None
         rest = w.translate(self.rest)
         table = self.tables.get(rest)
-        if table is None: table = self.tables[rest] = self._known(rest)
+        if table is None and (table := self._known(rest)) is not None: self.tables[rest] = table
         if not table: return None
         shape = w.translate(table)
         found = self.shapes.get(shape)
         if found is None:
-            if len(self.shapes)>self.max_shapes: self.shapes,self.tables,self.known = {},{},{}
+            if len(self.shapes)+len(self.tables)>self.max_shapes: self.shapes,self.tables,self.known = {},{},{}
             found = self.cuts(shape, rest)
             if len(w)<100: self.shapes[shape] = found
         toks,look,url = found
@@ -412,9 +412,13 @@ class _Shapes:
         return [w[i:j] for i,j in toks]
 
     def _known(self, rest):
-        "`_table`, once for each set of characters"
+        "`_table`, once for each set of characters; the first pieces with a new set are left to spaCy, which for a rare set is less work"
         k = ''.join(sorted(set(rest)))
-        if k not in self.known: self.known[k] = self._table(k)
+        n = self.known.get(k, 0)
+        if type(n) is int and n<self.patience:
+            self.known[k] = n+1
+            return None
+        if type(n) is int: self.known[k] = self._table(k)
         return self.known[k]
 
 # %% ../nbs/01_tokenization.ipynb #372310fa
@@ -440,16 +444,19 @@ class PieceMemo(dict):
 
     def __missing__(self, p):
         self.size += 1 + len(p)//100
-        if p.isspace(): toks = self._post(self.direct(p))
-        else:
-            if _re_rep.search(p): self.stretched.add(p)
-            s = _local(p) if 'A'<=p[0]<='Z' or _re_spec.search(p) else p # the capital rules need a capital in front
-            toks = [o for w in s.lower().split() for o in self._word(w)]
-        if not self.starts.isdisjoint(toks):
-            if any(tuple(toks[i:i+n]) in self.late for n in self.sizes for i in range(len(toks)-n+1)): self.retold.add(p)
+        toks = self._tokens(p)
+        if _re_rep.search(p): self.stretched.add(p)
+        if not self.starts.isdisjoint(toks) and any(tuple(toks[i:i+n]) in self.late for n in self.sizes for i in range(len(toks)-n+1)):
+            self.retold.add(p)
+            toks = self._post(self.full(_local(p).lower().strip(' ')))
         res = self.value(toks)
         if len(p)<100: self[p] = res
         return res
+
+    def _tokens(self, p):
+        if p.isspace(): return self._post(self.direct(p))
+        s = _local(p) if 'A'<=p[0]<='Z' or _re_spec.search(p) else p # the capital rules need a capital in front
+        return [o for w in s.lower().split() for o in self._word(w)]
 
     def _word(self, w):
         "The tokens of `w`, which holds no whitespace"
@@ -489,8 +496,16 @@ class PieceMemo(dict):
         if rep := not self.stretched.isdisjoint(words): words,ps = self._pieces(t := replace_rep(t))
         if wrep := any(map(operator.eq, words, words[1:])): _,ps = self._pieces(t := replace_wrep(t))
         if rep or wrep: vs = [self[BOS], *map(self.__getitem__, ps)]
-        if self.retold.isdisjoint(ps): return self.join(vs)
+        if self.retold.isdisjoint(ps) or self._apart([BOS,*ps]): return self.join(vs)
         return self.join([self.value(self._post(self.full(lowercase(_local(t)))))])
+
+    def _apart(self, ps):
+        "Is no marked piece beside one with which it could make a special case?"
+        for i,p in enumerate(ps):
+            if p not in self.retold: continue
+            near = [self._tokens(o) for o in ps[max(i-1,0):i+2]]
+            if any((a[-1],b[0]) in self.pairs for a,b in zip(near, near[1:])): return False
+        return True
 
 # %% ../nbs/01_tokenization.ipynb #9e6361f3
 @patch
@@ -509,6 +524,7 @@ def _load(self:PieceMemo):
     cut = [[tuple(o.text for o in f(s)) for f in (bare, self.full)] for s in seen]
     self.late,self.retold,self.stretched,self.size = {a for a,b in cut if a!=b},set(),set(),0
     self.sizes,self.starts = {len(o) for o in self.late},{o[0] for o in self.late}
+    self.pairs = {o for a,_ in cut for o in zip(a, a[1:])}
     self.special = {s:[o.text for o in self.direct(s)] for s in tk.rules}
     self.shapes = _Shapes(tk)
 
