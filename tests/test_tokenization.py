@@ -8,7 +8,7 @@ from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import *
-from ulmfit_nb.tokenization import _Listed,_TokenizeWithRules
+from ulmfit_nb.tokenization import _Listed,_Shapes,_TokenizeWithRules
 
 def _data(name):
     "A file of the data folder, or skip"
@@ -74,6 +74,43 @@ def test_memo_in_other_languages(lang, txts):
     memo,ref = PieceMemo(w),fai.TokenizeWithRules(fai.WordTokenizer(lang))
     ts = txts[::20] + ["Z.B. l'été (usw.) A.B. :) d'accord… İstanbul'da 5km", "word:) ( : ) e.g . 'tis", ''.join(frags)]
     for t,o in zip(ts, ref(ts)): assert memo(t)==list(o)
+
+@pytest.fixture(scope='module')
+def bare():
+    "Our shapes, and spaCy with the same patterns and no special cases"
+    from spacy.tokenizer import Tokenizer as Spacy
+    from spacy.vocab import Vocab
+    tk = WordTokenizer().spacy
+    return _Shapes(tk, patience=0),Spacy(Vocab(), None, tk.prefix_search, tk.suffix_search, tk.infix_finditer, url_match=tk.url_match)
+
+pieces = st.lists(st.sampled_from([*"abcgkmstxz0159.,;:!?-_'\"()[]<>=/#\\&%$*+~@^|`", 'km', "'s", 'http://', '.com', 'www.', '--', '...', 'word', "n't", 'é', '…', 'a.m.']), min_size=1, max_size=12).map(''.join)
+
+@slow
+@given(pieces)
+def test_shapes_equal_spacy(bare, w):
+    shapes,spacy = bare
+    toks = shapes(w)
+    assert toks is None or toks==[o.text for o in spacy(w)]
+
+@pytest.mark.parametrize('lang', ['en','de','fr','it','xx'])
+def test_shapes_in_other_languages(lang, txts):
+    w = WordTokenizer(lang)
+    memo = PieceMemo(w)
+    for p in {p for t in txts for p in t.split()}: assert memo._word(p)==[o.text for o in memo.direct(p)]
+
+def test_marked_pieces_beside_others(ways):
+    for t in ("so(:) :", "(again:) )", "'' ''a", ": (x:) - (", "70:s. s :) )", "w/o /o w/ o"): assert ways[0](t)==ways[1](t)
+
+def test_unreadable_patterns_leave_all_to_spacy():
+    w = WordTokenizer()
+    w.spacy.prefix_search = re.compile(r'(?i)^[x$]').search
+    assert PieceMemo(w).shapes('word') is None
+    assert tokenize_texts(['Xa $5 x-y.'], tok=w)==[list(fai.tokenize1('Xa $5 x-y.', w))]
+
+def test_training_on_a_sample(txts):
+    few,all_ = (SubwordTokenizer(vocab_sz=200, max_sentences=n).setup(txts) for n in (200,0))
+    assert few.vocab!=all_.vocab
+    assert [''.join(o).replace('▁',' ').strip() for o in few(['so good a film'])]==['so good a film']
 
 def test_special_case_with_a_space_goes_the_plain_way():
     from spacy.symbols import ORTH
