@@ -129,7 +129,7 @@ class FlatDocs:
         if not isinstance(tl, TfmdLists): return cls.from_items(dataset, bool(backwards))
         rev = any(isinstance(f, ReverseText) for f in tl.tfms.fs)
         if backwards not in (None, rev):
-            raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave `backwards` out, the data carries it")
+            raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave it out: the data carries it")
         corpus,docs = _corpus_docs(tl)
         if corpus is not None: return cls.from_corpus(corpus, docs, rev)
         res = cls.from_items(tl)
