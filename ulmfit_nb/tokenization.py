@@ -194,7 +194,7 @@ class SubwordTokenizer:
         char_coverage=None,   # Share of the characters that get a piece: 0.99999 for European languages, else 0.9998
         cache_dir=None,       # A folder that gets a copy of the trained model, `spm.model`
         byte_fallback=False,  # Spell unknown characters as bytes, so that nothing is lost?
-        max_sentences=0,      # Train on a sample of so many lines at most; 0 for all
+        max_sentences=0,      # Train on a sample of so many lines at most, more than 100; 0 for all
     ):
         store_attr('vocab_sz,max_vocab_sz,model_type,cache_dir,byte_fallback,max_sentences,lang')
         self.special_toks = list(ifnone(special_toks, text_spec_tok))
