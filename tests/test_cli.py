@@ -55,6 +55,15 @@ def test_generate(model):
     a,b = json.loads(r.stdout)
     assert a!=b and a.startswith('The film') and json.loads(ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json').stdout)==[a,b]
 
+def test_demo_goes_all_the_way(tmp_path):
+    r = ulmfit('demo', '--limit',300, '--lm-epochs',1, '--out',tmp_path/'demo', '--json')
+    assert r.returncode==0, r.stderr[-3000:]
+    res = json.loads(r.stdout)
+    assert (res['train'],res['valid'])==(240,60) and 0<=res['accuracy']<=1 and 0<=res['baseline']<=1
+    assert len(set(res['generated']))==2 and all(o.startswith('The food was') for o in res['generated'])
+    again = ulmfit('predict', tmp_path/'demo', '--json', '--', *(o['text'] for o in res['predicted']))
+    assert len(res['predicted'])==2 and json.loads(again.stdout)==res['predicted'] # what the demo's new process said
+
 def test_groups_stay_together_and_sample_is_seeded(files):
     from ulmfit_nb.cli import _labelled
     df = _labelled(files/'train.csv', 'review', 'verdict', 'film', '0.3', 120, 7)
