@@ -229,9 +229,10 @@ class SortedDL(TfmdDL):
         num_workers=0, # Worker processes; slices of an array don't need any
         backwards=None,# Are documents read from their end? Default: as the data says
         docs=None,     # `FlatDocs` of `dataset`, where they are at hand
+        weights=None,  # How likely each item is drawn when shuffled, (n_items,), summing to 1; default: each comes once
         **kwargs       # For fastai's `TfmdDL`
     ):
-        self.sort_func,self.seq_len = sort_func,seq_len
+        self.sort_func,self.seq_len,self.weights = sort_func,seq_len,weights
         self.docs = FlatDocs.from_dataset(dataset, backwards) if docs is None else docs
         self.backwards = self.docs.backwards
         if not kwargs.get('before_batch'): kwargs['before_batch'] = PadDocs()
@@ -251,7 +252,8 @@ class SortedDL(TfmdDL):
 
     def shuffle_fn(self, idxs):
         rng = np.random.default_rng(self.rng.getrandbits(64))
-        idxs = rng.permutation(np.asarray(idxs))
+        if self.weights is None: idxs = rng.permutation(np.asarray(idxs))
+        else: idxs = rng.choice(len(self.weights), len(idxs), p=self.weights)
         longest = self.res[idxs].argmax()
         idxs[[0,longest]] = idxs[[longest,0]]
         chunks = [idxs[i:i+50*self.bs] for i in range(0, len(idxs), 50*self.bs)]
@@ -262,7 +264,7 @@ class SortedDL(TfmdDL):
 
     def new(self, dataset=None, **kwargs):
         "A loader with the same settings over `dataset`, by default the same items"
-        if dataset is None: kwargs = {'res':self.res, 'docs':self.docs, **kwargs}
+        if dataset is None: kwargs = {'res':self.res, 'docs':self.docs, 'weights':self.weights, **kwargs}
         return super().new(dataset, **{'seq_len':self.seq_len, 'sort_func':self.sort_func, **kwargs})
 
     def show_results(self, b, out, max_n=9, ctxs=None, show=True, trunc_at=150, **kwargs):
