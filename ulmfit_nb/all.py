@@ -6,5 +6,6 @@ from .numericalization import *
 from .batching import *
 from .awd_lstm import *
 from .language_model import *
+from .pretraining import *
 from .generation import *
 from .classifier import *

@@ -17,7 +17,8 @@ from .numericalization import *
 from .numericalization import _join_cols
 
 # %% auto #0
-__all__ = ['lay_out', 'ReverseText', 'FlatDocs', 'LMDataLoader', 'PadDocs', 'SortedDL', 'TextBlock', 'TextDataLoaders']
+__all__ = ['lay_out', 'ReverseText', 'FlatDocs', 'ResumableDL', 'LMDataLoader', 'PadDocs', 'SortedDL', 'TextBlock',
+           'TextDataLoaders']
 
 # %% ../nbs/03_batching.ipynb #b3baa62c
 def lay_out(
@@ -136,8 +137,45 @@ class FlatDocs:
         res.backwards = rev # its items are turned round already
         return res
 
+# %% ../nbs/03_batching.ipynb #ccac53b2
+class ResumableDL(TfmdDL):
+    "A `TfmdDL` whose pass over the data can be taken up again in the middle"
+    order,_resume = None,None
+
+    def state_at(self,
+        n:int # Batches of the current pass that have been used
+    )->dict:  # `order` (n_items,), `rng` and `batch`
+        "All that is needed to go on after `n` batches of this pass"
+        return dict(order=self.order if self.order is None else np.asarray(self.order), rng=self.rng.getstate(), batch=n)
+
+    def resume(self,
+        state:dict # From `state_at`
+    )->ResumableDL:
+        "Let the next pass be the rest of the one that `state` was taken from"
+        self._resume = state
+        return self
+
+    def set_rng(self,
+        state # As `state_at` gives it as `rng`
+    ):
+        "Let the orders of later passes be drawn as from `state` on"
+        version,keys,gauss = state
+        self.rng.setstate((version,tuple(keys),gauss))
+
+    @property
+    def first_batch(self): return self._resume['batch'] if self._resume else 0 # number of the batch that comes next
+
+    def _start(self, new_order):
+        "Order of the pass that begins and its first batch, new or as resumed"
+        r,self._resume = self._resume,None
+        if r is None: self.order,n = new_order(),0
+        else:
+            self.order,n = np.asarray(r['order']),r['batch']
+            self.set_rng(r['rng'])
+        return self.order,n
+
 # %% ../nbs/03_batching.ipynb #c00e3cee
-class LMDataLoader(TfmdDL):
+class LMDataLoader(ResumableDL):
     "Batches `(x,y)` of mini-streams for language modelling, `y` one token after `x`, each a view of one token stream"
     def __init__(self,
         dataset,       # `Corpus`, fastai `Datasets`/`TfmdLists`, or a list of id tensors
@@ -163,11 +201,15 @@ class LMDataLoader(TfmdDL):
 
     def shuffle_fn(self, idxs): return np.random.default_rng(self.rng.getrandbits(64)).permutation(len(idxs))
 
-    def stream(self):
-        "This epoch's token stream on the loader's device, int64, (n_tokens,)"
+    def _new_order(self):
         order = np.arange(len(self.docs))
-        if self.shuffle: order = self.shuffle_fn(order)
-        return self.docs.to(ifnone(self.device, 'cpu')).stream(order)
+        return self.shuffle_fn(order) if self.shuffle else order
+
+    def stream(self,
+        order=None # Numbers of the documents in the order to be read; default: a new one
+    )->torch.Tensor: # int64, (n_tokens,)
+        "An epoch's token stream on the loader's device"
+        return self.docs.to(ifnone(self.device, 'cpu')).stream(self._new_order() if order is None else order)
 
     def batch_at(self,
         stream, # One epoch's stream, int64, (n_tokens,)
@@ -182,8 +224,9 @@ class LMDataLoader(TfmdDL):
     def __iter__(self):
         self.randomize()
         self.before_iter()
-        stream = self.stream()
-        for i in range(self.n_batches): yield self.after_batch(self.batch_at(stream, i))
+        order,first = self._start(self._new_order)
+        stream = self.stream(order)
+        for i in range(first, self.n_batches): yield self.after_batch(self.batch_at(stream, i))
         self.after_iter()
 
     def _one_pass(self):
@@ -219,7 +262,7 @@ class PadDocs(Transform):
         return o[:int(real[-1])+1] if len(real) else o[:0]
 
 # %% ../nbs/03_batching.ipynb #58eead5c
-class SortedDL(TfmdDL):
+class SortedDL(ResumableDL):
     "Whole documents, padded at the end, in batches of similar length"
     def __init__(self,
         dataset,       # fastai `Datasets` or a list of `(ids, label)`
@@ -246,9 +289,13 @@ class SortedDL(TfmdDL):
         if isinstance(self.dataset, Datasets) and self.dataset.n_inp==1: return (self.docs[i], *[tl[i] for tl in self.dataset.tls[1:]])
         return super().create_item(i)
 
-    def get_idxs(self):
+    def _new_order(self):
         idxs = super().get_idxs()
         return idxs if self.shuffle else sorted(idxs, key=lambda i: -self.res[i])
+
+    def get_idxs(self):
+        order,first = self._start(self._new_order)
+        return [int(i) for i in order[first*self.bs:]]
 
     def shuffle_fn(self, idxs):
         rng = np.random.default_rng(self.rng.getrandbits(64))
