@@ -9,6 +9,8 @@ from importlib import metadata, resources
 import torch
 from fastcore.all import *
 from fastai.basics import Learner, CrossEntropyLossFlat, DataLoaders, get_model, rank_distrib, distrib_barrier, join_path_file
+from fastai.callback.core import Callback
+from fastai.torch_core import to_float
 from fastai.callback.rnn import rnn_cbs
 from fastai.callback.schedule import *
 from fastai.data.core import Datasets
@@ -21,9 +23,10 @@ from .awd_lstm import *
 from .awd_lstm import _model_meta
 
 # %% auto #0
-__all__ = ['format_version', 'default_pretrained', 'match_embeds', 'save_weights', 'load_weights', 'read_meta', 'TextLearner',
-           'check_same_model', 'pretrained_places', 'find_pretrained', 'load_fastai_weights', 'LMLearner',
-           'arch_and_pretrained', 'language_model_learner', 'empty_dls', 'load_language_model']
+__all__ = ['format_version', 'default_pretrained', 'match_embeds', 'save_weights', 'load_weights', 'read_meta', 'LMCrossEntropy',
+           'CPUBfloat16', 'TextLearner', 'check_same_model', 'pretrained_places', 'find_pretrained',
+           'load_fastai_weights', 'LMLearner', 'arch_and_pretrained', 'language_model_learner', 'empty_dls',
+           'load_language_model']
 
 # %% ../nbs/05_language_model.ipynb #16ec15cf
 def match_embeds(
@@ -112,6 +115,20 @@ def _own_version():
     from ulmfit_nb import __version__
     return __version__
 
+# %% ../nbs/05_language_model.ipynb #8b014303
+class LMCrossEntropy(CrossEntropyLossFlat):
+    "Cross-entropy of the next token, from logits or from a decoder's `LazyLogits`"
+    def __call__(self, inp, targ, **kwargs):
+        plain = self.func.weight is None and not self.func.label_smoothing and self.reduction=='mean' and not kwargs
+        if not isinstance(inp, LazyLogits): return super().__call__(inp, targ, **kwargs)
+        return inp.loss(targ) if plain else super().__call__(inp.logits(), targ, **kwargs)
+
+# %% ../nbs/05_language_model.ipynb #c2324f53
+class CPUBfloat16(Callback):
+    "Marks a `TextLearner` that computes in bfloat16 on a CPU; predictions go to the loss as float32"
+    order = 10
+    def after_pred(self): self.learn.pred = to_float(self.pred)
+
 # %% ../nbs/05_language_model.ipynb #d7a48871
 class TextLearner(Learner):
     "A `Learner` for texts, which saves safetensors and JSON"
@@ -162,9 +179,25 @@ class TextLearner(Learner):
 
     def to_fp16(self, **kwargs):
         "Train in half precision on a GPU; on a CPU stay in float32 and say so"
-        if self.dls.device.type=='cuda': return super().to_fp16(**kwargs)
+        if self._on_gpu(): return super().to_fp16(**kwargs)
         _say_once('to_fp16: there is no GPU, training stays in float32')
         return self
+
+    def to_bf16(self):
+        "Train in bfloat16, on a GPU or on a CPU"
+        return super().to_bf16() if self._on_gpu() else self.to_fp32().add_cb(CPUBfloat16())
+
+    def to_fp32(self):
+        "Train in float32, the default"
+        return super().to_fp32().remove_cb(CPUBfloat16)
+
+    def _on_gpu(self): return torch.device(self.dls.device or 'cpu').type=='cuda'
+
+    def _do_one_batch(self):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=len(self._grab_cbs(CPUBfloat16))>0): super()._do_one_batch()
+
+    def _do_grad_opt(self):
+        with torch.autocast('cpu', enabled=False): super()._do_grad_opt()
 
 # %% ../nbs/05_language_model.ipynb #05a36f52
 def text_vocab(dls):
@@ -438,7 +471,8 @@ def language_model_learner(
     config,folder = arch_and_pretrained(arch, dls, 'config_lm', config, backwards, pretrained)
     model = get_language_model(arch, len(text_vocab(dls)), config=config, drop_mult=drop_mult)
     spec = dict(kind='language_model', arch=arch.__name__, config=config)
-    learn = LMLearner(dls, model, loss_func=CrossEntropyLossFlat(), splitter=awd_lstm_lm_split, spec=spec, **kwargs)
+    model[1].lazy = True
+    learn = LMLearner(dls, model, **{'loss_func':LMCrossEntropy(), 'splitter':awd_lstm_lm_split, **kwargs}, spec=spec)
     if pretrained_fnames is not None:
         learn.load_pretrained(*(learn.path/learn.model_dir/f'{o}.{e}' for o,e in zip(pretrained_fnames, ['pth','pkl'])))
     elif folder: learn.load_pretrained(folder)
