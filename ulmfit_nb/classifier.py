@@ -4,13 +4,14 @@
 
 # %% ../nbs/07_classifier.ipynb #a09b33d5
 from __future__ import annotations
-import pandas as pd, torch
+import pandas as pd, random, torch
 from functools import partial
 from pathlib import Path
-from fastcore.all import delegates, ifnone
+from fastcore.all import L, delegates, ifnone
 from torch import nn, Tensor
 from torch.nn import functional as F
-from fastai.basics import CrossEntropyLossFlat, DataLoaders, Datasets, Learner
+from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Datasets, Learner, set_seed
+from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.schedule import *
 from fastai.data.transforms import Categorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
 from fastai.layers import LinBnDrop, SigmoidRange
@@ -23,8 +24,9 @@ from .language_model import *
 from .language_model import _arch, _load_state, text_vocab
 
 # %% auto #0
-__all__ = ['SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'TextClassifierLearner',
-           'text_classifier_learner', 'load_classifier', 'load_learner']
+__all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'BestEpoch',
+           'TextClassifierLearner', 'label_counts', 'draw_balanced', 'classifier_loss', 'text_classifier_learner',
+           'load_classifier', 'load_learner']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
 class SentenceEncoder(nn.Module):
@@ -136,6 +138,53 @@ def get_text_classifier(
     return model if init is None else model.apply(init)
 
 # %% ../nbs/07_classifier.ipynb #3103ffbf
+recipes = dict(
+    pretrained=dict(epochs=(1,1,1,2), lrs=(2e-2,1e-2,5e-3,1e-3), div=2.6), # the chapter's
+    scratch=dict(epochs=(1,1,1,4), lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3))    # for random weights
+
+# %% ../nbs/07_classifier.ipynb #431bad92
+class BestEpoch(Callback):
+    "Remembers the weights of the best epoch over all fits it is given to, and ends a fit when nothing was gained for a while"
+    order,_only_train_loop = 61,True
+    def __init__(self,
+        monitor:str='valid_loss', # What to go by: 'valid_loss' or a metric's name; less is better for losses and errors
+        patience:int=None,        # End the fit after so many epochs in a row without a better one
+    ):
+        self.monitor,self.patience = monitor,patience
+        self.sign = -1 if any(o in monitor for o in ('loss','error','mse','mae','perplexity')) else 1
+        self.values,self.state = [],None
+
+    def state_dict(self): return dict(values=self.values, state=self.state) # for a checkpoint
+    def load_state_dict(self, s): self.values,self.state = s['values'],s['state']
+
+    @property
+    def best(self)->int:
+        "Number of the best epoch so far, from 0; the first of equals"
+        return max(range(len(self.values)), key=lambda i: self.sign*self.values[i])
+
+    @property
+    def done(self)->bool:
+        "Was nothing gained in the last `patience` epochs?"
+        return bool(self.patience and self.values) and len(self.values)-1-self.best>=self.patience
+
+    def before_fit(self):
+        self.run = not hasattr(self.learn, 'lr_finder')
+        names = [o for o in self.recorder.metric_names if o not in ('epoch','time')]
+        if self.monitor not in names: raise ValueError(f'there is no {self.monitor!r} to go by; there are {", ".join(names)}')
+        self.idx = names.index(self.monitor)
+
+    def after_epoch(self):
+        self.values.append(float(self.recorder.values[-1][self.idx]))
+        if self.best==len(self.values)-1: self.state = {k:v.detach().clone() for k,v in self.model.state_dict().items()}
+        if self.done: raise CancelFitException
+
+    def load(self,
+        learn # Learner whose model gets them
+    ):
+        "Put the best epoch's weights into the model"
+        if self.state is not None: learn.model.load_state_dict(self.state)
+
+# %% ../nbs/07_classifier.ipynb #9169a4b7
 class TextClassifierLearner(TextLearner):
     "A `TextLearner` that answers a question about whole texts"
     def fit_gradual(self,
@@ -143,16 +192,34 @@ class TextClassifierLearner(TextLearner):
         lrs:tuple=(2e-2,1e-2,5e-3,1e-3),     # Highest learning rate of each step, which is the head's; a `slice` is taken as it is
         div:float=2.6,                       # Each group's rate is that of the group above, divided by this
         freeze_to:tuple=(-1,-2,-3,0),        # First parameter group to be trained in each step
-        **kwargs                             # For `fit_one_cycle`: `wd`, `moms`, `pct_start`, `cbs`…
+        *,
+        lr_bs:int=None,                      # Batch size that `lrs` are meant for: they are multiplied by the data's over this
+        monitor:str=None,                    # Go back to the best epoch by this: 'valid_loss' or a metric's name
+        patience:int=None,                   # Stop after so many epochs without a better one
+        seed:int=None,                       # For a training that can be repeated
+        per_step:dict=None,                  # Arguments of `fit_one_cycle` for single steps, by their number from 0
+        cbs:list=None,                       # More callbacks, in all steps
+        **kwargs                             # For `fit_one_cycle` in all steps: `wd`, `moms`, `pct_start`…
     )->TextClassifierLearner:
         "The learner, trained step by step from the head down (ULMFiT §3.3)"
         if not len(epochs)==len(lrs)==len(freeze_to): raise ValueError(f'each step needs epochs, a rate and a first group, but there are {len(epochs)} epochs, {len(lrs)} lrs and {len(freeze_to)} freeze_to')
-        for n,lr,group in zip(epochs, lrs, freeze_to):
-            if not n: continue
+        if seed is not None: self._seed(seed)
+        scale = 1 if lr_bs is None else self.dls.bs/lr_bs
+        best = BestEpoch(monitor or 'valid_loss', patience) if monitor or patience else None
+        for i,(n,lr,group) in enumerate(zip(epochs, lrs, freeze_to)):
+            if not n or best and best.done: continue
             self.freeze_to(group)
-            if not isinstance(lr, slice): lr = slice(lr/div**(len(self.opt.hypers)-1), lr)
-            self.fit_one_cycle(n, lr, **kwargs)
+            if lr is None: lr = self.lr_find(show_plot=False).valley/scale
+            if not isinstance(lr, slice): lr = slice(lr*scale/div**(len(self.opt.hypers)-1), lr*scale)
+            own = {**kwargs, **(per_step or {}).get(i, {})}
+            self.fit_one_cycle(n, lr, cbs=L(cbs)+L(best)+L(own.pop('cbs', None)), **own)
+        if best: best.load(self)
         return self
+
+    def _seed(self, seed):
+        "The same dropouts and the same order of batches from here on"
+        set_seed(seed, reproducible=True)
+        self.dls.train.rng = random.Random(seed)
 
     def predict_proba(self,
         texts:list, # Texts, each a str
@@ -188,6 +255,53 @@ def _target_tfms(target, folder):
 
 def _always(res, o): return res
 
+# %% ../nbs/07_classifier.ipynb #389d8af7
+def _ys(dls):
+    "The training part's labels, (n_texts,) or one column per label"
+    if (_target(dls) or {}).get('kind') not in ('Categorize','MultiCategorize'): raise ValueError('the target is not made of classes, so there is nothing to weigh or count')
+    return torch.stack([torch.as_tensor(o).as_subclass(Tensor) for o in dls.train_ds.tls[1]])
+
+def label_counts(
+    dls:DataLoaders, # Texts and labels
+)->Tensor:           # (n_classes,), in the order of the label vocabulary
+    "How many training texts have each label"
+    ys = _ys(dls)
+    return ys.bincount(minlength=get_c(dls)) if ys.ndim==1 else ys.sum(0).long()
+
+def draw_balanced(
+    dls:DataLoaders, # Texts with one label each
+)->DataLoaders:      # `dls` itself
+    "`dls`, whose training loader from now on draws each class equally often, with repetitions"
+    ys = _ys(dls)
+    if ys.ndim>1: raise ValueError('a text with several labels belongs to several classes: use class_weight instead')
+    w = 1/label_counts(dls)[ys].double()
+    dls.train.weights = (w/w.sum()).numpy()
+    return dls
+
+# %% ../nbs/07_classifier.ipynb #7ac686f1
+def classifier_loss(
+    dls:DataLoaders,         # Texts and labels
+    class_weight=None,       # 'balanced', a dict from label to weight (others: 1), or a weight for each class
+    label_smoothing:float=0. # Share of the target that is spread over all classes
+):                           # fastai loss
+    "The loss for the labels of `dls`, with weighted classes and smoothed targets"
+    many,w = _ys(dls).ndim>1,None
+    labels = list(dls.vocab[-1])
+    if many and label_smoothing: raise ValueError('label smoothing is for texts with one label each')
+    if isinstance(class_weight, str):
+        if class_weight!='balanced': raise ValueError(f"class_weight is {class_weight!r}; 'balanced' is known, or a dict, or a list")
+        n,counts = len(dls.train_ds),label_counts(dls).clamp(min=1)
+        w = (n-counts)/counts if many else n/(len(labels)*counts)
+    elif isinstance(class_weight, dict):
+        unknown = [o for o in class_weight if o not in labels]
+        if unknown: raise ValueError(f'class_weight names {unknown[0]!r}, but the labels are {labels}')
+        w = torch.tensor([float(class_weight.get(o, 1)) for o in labels])
+    elif class_weight is not None:
+        if len(class_weight)!=len(labels): raise ValueError(f'{len(class_weight)} class weights for {len(labels)} classes')
+        w = torch.as_tensor(class_weight).float()
+    w = None if w is None else w.float().to(dls.device)
+    return BCEWithLogitsLossFlat(pos_weight=w) if many else CrossEntropyLossFlat(weight=w, label_smoothing=label_smoothing)
+
 # %% ../nbs/07_classifier.ipynb #1442cede
 def _seq_len(dls, seq_len):
     "The chunk length of the data, unless something else was asked for"
@@ -210,6 +324,8 @@ def text_classifier_learner(
     ps:list=None,             # Their dropouts, by default 0.1 each
     max_len:int|None=72*20,   # Pool at most this many tokens of a document, the last ones in whole chunks; `None`: all
     y_range:tuple=None,       # (low, high) of a target that is a number
+    class_weight=None,        # Weights of the classes in the loss: 'balanced', a dict or a list, as in `classifier_loss`
+    label_smoothing:float=0., # Share of the target that is spread over all classes
     **kwargs
 )->TextClassifierLearner:
     "A learner for a classifier of whole documents, frozen up to its head if pretrained weights were found"
@@ -219,6 +335,7 @@ def text_classifier_learner(
     head = dict(n_out=n_out, lin_ftrs=lin_ftrs, ps=ps, max_len=max_len, y_range=y_range)
     model = get_text_classifier(arch, len(text_vocab(dls)), n_out, seq_len=seq_len, config=config, drop_mult=drop_mult, **{k:v for k,v in head.items() if k!='n_out'})
     spec = {'kind':'classifier', 'arch':arch.__name__, 'config':config, 'drop_mult':drop_mult, **head}
+    if class_weight is not None or label_smoothing: kwargs['loss_func'] = classifier_loss(dls, class_weight, label_smoothing)
     learn = TextClassifierLearner(dls, model, splitter=_model_meta[arch]['split_clas'], spec=spec, **kwargs)
     if n_out==1 and isinstance(learn.loss_func, CrossEntropyLossFlat): raise ValueError(f'there is nothing to tell apart: all texts have the class {dls.vocab[-1][0]!r}')
     return learn.load_pretrained(folder) if folder else learn
