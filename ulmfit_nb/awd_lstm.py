@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_compact_config', 'dropout_mask', 'RNNDropout',
            'EmbeddingDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder', 'linear_cross_entropy', 'LazyLogits',
-           'SequentialRNN', 'awd_lstm_lm_split', 'awd_lstm_clas_split', 'get_language_model', 'fastai_state_dict']
+           'SequentialRNN', 'awd_lstm_lm_split', 'awd_lstm_clas_split', 'get_language_model', 'fastai_state_dict',
+           'ReadyLSTM', 'cpu_has_bf16', 'ready_encoder']
 
 # %% ../nbs/04_awd_lstm.ipynb #daa4ce0a
-import torch
+import copy, torch
+from weakref import WeakKeyDictionary
 from fastcore.all import L
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -332,4 +334,60 @@ def fastai_state_dict(
             res.setdefault(f'{pre}.weight_hh_l0_raw', sd[f'{pre}.weight_hh_l0'])
             if w != 'weight_hh_l0': res[f'{pre}.module.{w}'] = sd[k]
         else: res[k] = sd[k]
+    return res
+
+# %% ../nbs/04_awd_lstm.ipynb #a9f4bb28
+class ReadyLSTM(nn.Module):
+    "One LSTM layer with its weights arranged once for this CPU: it reads, and can't be trained"
+    def __init__(self,
+        rnn:nn.LSTM,               # A layer that reads in one direction
+        dtype:torch.dtype=torch.float32, # Of the weights; `torch.bfloat16` is faster where the CPU has it
+    ):
+        super().__init__()
+        self.hidden_size,self.dtype = rnn.hidden_size,dtype
+        w_ih,w_hh,*self.biases = [w.detach().to(dtype) for w in rnn._flat_weights]
+        sizes = rnn.hidden_size,False,True,False,[1,1,rnn.input_size] # not reversed, with biases, time comes first
+        self.ws = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, *sizes)
+
+    def forward(self,
+        x:Tensor,  # Input, (bs, seq_len, n_in)
+        hx:tuple,  # Hidden and cell state, each (1, bs, n_out)
+    )->tuple:      # Output (bs, seq_len, n_out), and the new state like `hx`
+        h,c = (o[0].to(self.dtype) for o in hx)
+        how = False,[],2,self.hidden_size,1,True,False,False,False # forwards, no lengths, an LSTM, one layer, biases; not both ways, time first, no training
+        out,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(x.to(self.dtype).transpose(0,1).contiguous(), *self.ws, *self.biases, h, c, *how)
+        return out.transpose(0,1).to(x.dtype),(h.view(1,-1,self.hidden_size).to(x.dtype),c.view(1,-1,self.hidden_size).to(x.dtype))
+
+# %% ../nbs/04_awd_lstm.ipynb #e40b3c02
+def cpu_has_bf16()->bool:
+    "Has this CPU instructions for bfloat16?"
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+def _can_arrange(rnn):
+    return (rnn.weight_ih_l0.device.type=='cpu' and rnn.weight_ih_l0.dtype==torch.float32 and not rnn.bidirectional and rnn.bias
+        and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight'))
+
+_ready = WeakKeyDictionary()
+
+@torch.no_grad()
+def ready_encoder(
+    enc:AWD_LSTM,    # An encoder; what is done with the result leaves its state alone
+    bf16:bool=False, # Weights of the LSTMs in bfloat16? Only for CPUs that have it
+)->AWD_LSTM:         # In evaluation mode; not to be trained
+    "`enc` arranged for reading, the same object again as long as no weight changes"
+    if bf16 and not cpu_has_bf16(): raise ValueError('this CPU has no bfloat16 instructions, it would be slower with bf16=True: leave it out')
+    ws = list(enc.rnns.parameters())
+    key = bf16,enc.encoder.weight.data_ptr(),[(w.data_ptr(), w._version) for w in ws]
+    some = torch.cat([w.detach().flatten()[::max(1, w.numel()//1000)] for w in ws]) # optimizers change weights behind the version's back
+    was = _ready.get(enc)
+    if was and was[0]==key and torch.equal(was[1], some):
+        was[2].reset()
+        return was[2]
+    res = copy.copy(enc)
+    res._modules = dict(enc._modules)
+    res.rnns = nn.ModuleList([ReadyLSTM(r, torch.bfloat16 if bf16 else torch.float32) if _can_arrange(r) else copy.copy(r).eval() for r in enc.rnns])
+    res.encoder_dp,res.input_dp,res.hidden_dps = enc.encoder,nn.Identity(),nn.ModuleList([nn.Identity()]*enc.n_layers)
+    res.training = False
+    res.reset()
+    _ready[enc] = key,some,res
     return res
