@@ -8,7 +8,7 @@ from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import *
-from ulmfit_nb.tokenization import _Listed,_Shapes,_TokenizeWithRules
+from ulmfit_nb.tokenization import _Numberer,_Shapes,_TokenizeWithRules
 
 def _data(name):
     "A file of the data folder, or skip"
@@ -81,7 +81,7 @@ def bare():
     from spacy.tokenizer import Tokenizer as Spacy
     from spacy.vocab import Vocab
     tk = WordTokenizer().spacy
-    return _Shapes(tk, patience=0),Spacy(Vocab(), None, tk.prefix_search, tk.suffix_search, tk.infix_finditer, url_match=tk.url_match)
+    return _Shapes(tk, patience=0, special={}),Spacy(Vocab(), None, tk.prefix_search, tk.suffix_search, tk.infix_finditer, url_match=tk.url_match)
 
 pieces = st.lists(st.sampled_from([*"abcgkmstxz0159.,;:!?-_'\"()[]<>=/#\\&%$*+~@^|`", 'km', "'s", 'http://', '.com', 'www.', '--', '...', 'word', "n't", 'é', '…', 'a.m.']), min_size=1, max_size=12).map(''.join)
 
@@ -89,14 +89,15 @@ pieces = st.lists(st.sampled_from([*"abcgkmstxz0159.,;:!?-_'\"()[]<>=/#\\&%$*+~@
 @given(pieces)
 def test_shapes_equal_spacy(bare, w):
     shapes,spacy = bare
-    toks = shapes(w)
+    toks = shapes([w])[0]
     assert toks is None or toks==[o.text for o in spacy(w)]
 
 @pytest.mark.parametrize('lang', ['en','de','fr','it','xx'])
 def test_shapes_in_other_languages(lang, txts):
     w = WordTokenizer(lang)
     memo = PieceMemo(w)
-    for p in {p for t in txts for p in t.split()}: assert memo._word(p)==[o.text for o in memo.direct(p)]
+    ws = list({p for t in txts for p in t.split()})
+    for p,toks in memo._words(ws).items(): assert toks==[o.text for o in memo.direct(p)]
 
 def test_marked_pieces_beside_others(ways):
     for t in ("so(:) :", "(again:) )", "'' ''a", ": (x:) - (", "70:s. s :) )", "w/o /o w/ o"): assert ways[0](t)==ways[1](t)
@@ -104,7 +105,7 @@ def test_marked_pieces_beside_others(ways):
 def test_unreadable_patterns_leave_all_to_spacy():
     w = WordTokenizer()
     w.spacy.prefix_search = re.compile(r'(?i)^[x$]').search
-    assert PieceMemo(w).shapes('word') is None
+    assert PieceMemo(w).shapes(['word'])==[None]
     assert tokenize_texts(['Xa $5 x-y.'], tok=w)==[list(fai.tokenize1('Xa $5 x-y.', w))]
 
 def test_training_on_a_sample(txts):
@@ -217,10 +218,10 @@ def test_imports_are_light():
     "Neither this module nor a worker needs torch or fastai"
     code = "import sys, ulmfit_nb.numericalization; print([m for m in ('torch','fastai','spacy') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, '-c', code], text=True).strip()=='[]'
-    job = pickle.dumps(_Listed(_TokenizeWithRules())).hex()
+    job = pickle.dumps(_Numberer(_TokenizeWithRules())).hex()
     code = ("import sys; from ulmfit_nb.tokenization import _start_worker,_run_chunk; _start_worker(bytes.fromhex(sys.argv[1]));"
-            "print(_run_chunk(0, ['Hi there']), [m for m in ('torch','fastai') if m in sys.modules])")
-    assert subprocess.check_output([sys.executable, '-c', code, job], text=True).strip()=="[['xxbos', 'xxmaj', 'hi', 'there']] []"
+            "print(_run_chunk(0, ['Hi there'])[0], [m for m in ('torch','fastai') if m in sys.modules])")
+    assert subprocess.check_output([sys.executable, '-c', code, job], text=True).strip()=="['xxbos', 'xxmaj', 'hi', 'there'] []"
 
 # --- back to text ---
 

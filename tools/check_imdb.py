@@ -14,11 +14,11 @@ def start(vocab_texts):
     global theirs,memo,num,numberer
     from fastai.text import core as fai
     from fastai.text.data import Numericalize,make_vocab
-    from ulmfit_nb.numericalization import _Numberer,_O2I
-    from ulmfit_nb.tokenization import PieceMemo,Tokenizer,WordTokenizer
+    from ulmfit_nb.numericalization import _O2I
+    from ulmfit_nb.tokenization import PieceMemo,WordTokenizer,_Numberer,_TokenizeWithRules
     theirs,memo = fai.TokenizeWithRules(fai.WordTokenizer()),PieceMemo(WordTokenizer())
     num = Numericalize(make_vocab(Counter(o for t in theirs(vocab_texts) for o in t)))
-    numberer = _Numberer(Tokenizer())
+    numberer = _Numberer(_TokenizeWithRules())
     numberer.final = _O2I(num.vocab)
 
 def check(at, texts):
@@ -26,10 +26,10 @@ def check(at, texts):
     bad,n,lo = [],0,0
     toks,ids,lens = numberer(texts)
     ids = numberer.final.map(toks)[ids]
-    for i,(t,ref) in enumerate(zip(texts, theirs(texts))):
+    for i,(t,mine_toks,ref) in enumerate(zip(texts, memo.many(texts), theirs(texts))):
         mine = ids[lo:lo+lens[i]].tolist()
         lo,n = lo+lens[i],n+lens[i]
-        if memo(t)!=list(ref) or mine!=num(ref).tolist(): bad.append(at+i)
+        if mine_toks!=list(ref) or mine!=num(ref).tolist(): bad.append(at+i)
     return len(texts),n,bad
 
 def main(folder, workers=2, n=1000):

@@ -18,7 +18,7 @@ from fastcore.foundation import *
 from fasttransform import Transform
 from .texts import check_texts
 from .tokenization import *
-from .tokenization import _TokenizeWithRules
+from .tokenization import _Numberer,_Places,_TokenizeWithRules
 
 # %% ../nbs/02_numericalization.ipynb #8992453f
 def make_vocab(
@@ -181,43 +181,6 @@ def open(cls:Corpus,
     if not len(offsets)-1==m['n_docs'] or not offsets[-1]==len(ids)==m['n_tokens']: raise ValueError(f'{d} is damaged: its files do not belong together')
     return cls(ids, offsets, m['vocab'], np.array(m['counts'], np.int64), m['tokenizer'], m['files'], m['fingerprint'], d)
 
-# %% ../nbs/02_numericalization.ipynb #2bc2e5f3
-class _Places(dict):
-    "Each key's place in the order in which keys were first asked for"
-    def __missing__(self, k):
-        self[k] = i = len(self)
-        return i
-
-class _Numberer:
-    "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
-    max_toks = 300_000
-    def __init__(self, tokenizer):
-        self.run = _TokenizeWithRules(tokenizer.tok, tokenizer.rules)
-        self._reset()
-
-    def _reset(self):
-        self.o2i,self.memo = _Places(),None
-        if self.run.memo is not None: self.memo = PieceMemo(self.run.tok, value=self._bytes, join=b''.join)
-
-    def _bytes(self, toks): return array('i', map(self.o2i.__getitem__, toks)).tobytes()
-
-    def __call__(self, chunk):
-        if len(self.o2i)>self.max_toks: self._reset()
-        parts = [self.memo(t) for t in chunk] if self.memo is not None else [self._bytes(o) for o in self.run(chunk)]
-        ids = np.frombuffer(b''.join(parts), np.int32)
-        toks = list(self.o2i)
-        seen = np.full(len(toks), -1)
-        seen[ids[::-1]] = np.arange(len(ids))[::-1]  # where each token comes first
-        used = np.flatnonzero(seen>=0)
-        used = used[np.argsort(seen[used])]
-        seen[used] = np.arange(len(used))
-        return [toks[i] for i in used], seen[ids].astype(np.int32), [len(p)//4 for p in parts]
-
-    def __getstate__(self): return {'run':self.run}
-    def __setstate__(self, d):
-        self.run = d['run']
-        self._reset()
-
 # %% ../nbs/02_numericalization.ipynb #9bbe1b0c
 def _checked(texts, col=None):
     "`texts`, with an error that names the row and column of the first that is none"
@@ -271,7 +234,7 @@ def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz):
         for t in _checked(texts):
             _hash_text(sha, t)
             yield t
-    for toks,ids,ls in run_chunks(_Numberer(tokenizer), hashed(), n_workers, chunk_sz):
+    for toks,ids,ls in run_chunks(_Numberer(_TokenizeWithRules(tokenizer.tok, tokenizer.rules)), hashed(), n_workers, chunk_sz):
         ids = np.array([o2i[t] for t in toks], np.int32)[ids]
         counts = np.concatenate([counts, np.zeros(len(o2i)-len(counts), np.int64)]) + np.bincount(ids, minlength=len(o2i))
         lens += ls

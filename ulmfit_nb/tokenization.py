@@ -6,7 +6,7 @@
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'text_spec_tok', 'text_proc_rules',
            'text_postproc_rules', 'fix_html', 'replace_rep', 'replace_wrep', 'spec_add_spaces', 'rm_useless_spaces',
            'replace_all_caps', 'replace_maj', 'lowercase', 'replace_space', 'BaseTokenizer', 'WordTokenizer',
-           'SubwordTokenizer', 'CharTokenizer', 'PieceMemo', 'tokenize1', 'run_chunks', 'tokenize_texts',
+           'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'PieceMemo', 'tokenize1', 'run_chunks', 'tokenize_texts',
            'decode_spec_tokens', 'Tokenizer']
 
 # %% ../nbs/01_tokenization.ipynb #d3ec9d32
@@ -24,6 +24,7 @@ except ImportError: import sre_parse # Python 3.10
 from fastcore.basics import *
 from fastcore.foundation import *
 from fastcore.xtras import *
+import numpy as np
 from fasttransform import Transform
 
 # %% ../nbs/01_tokenization.ipynb #bfd381fe
@@ -35,12 +36,13 @@ _all_ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MA
 _html = [
     ('#39;',"'"), ('amp;','&'), ('#146;',"'"), ('nbsp;',' '), ('#36;','$'), ('\\n','\n'), ('quot;',"'"),
     ('<br />','\n'), ('\\"','"'), ('<unk>',UNK), (' @.@ ','.'), (' @-@ ','-'), ('...',' …')]
+_html_rest = [o for o in _html if ';' not in o[0]] # all that there is to do in most texts
 
 def fix_html(
     t:str, # One text
 )->str:
     "`t` with the remains of web pages turned back into characters"
-    for old,new in _html: t = t.replace(old, new)
+    for old,new in (_html if ';' in t else _html_rest): t = t.replace(old, new)
     return html.unescape(t)
 
 # %% ../nbs/01_tokenization.ipynb #7790f825
@@ -340,10 +342,14 @@ def _live(node, chars, sets):
 # %% ../nbs/01_tokenization.ipynb #1814bfb6
 class _Shapes:
     "Tokens of a piece without whitespace by spaCy's tokenizer `tk`, from the cuts of others of the same shape; None where only spaCy can tell"
-    lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',100_000
-    def __init__(self, tk, patience=4): # Pieces with a new set of characters that are left to spaCy
-        self.tk,self.patience = tk,patience
-        self.known,self.tables,self.shapes = {},{},{}
+    lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',50_000
+    def __init__(self,
+        tk,            # spaCy's tokenizer
+        patience=8,    # Pieces with a new set of characters that are left to spaCy
+        special=None,  # Tokens of its special cases, asked of `tk` by default
+    ):
+        self.tk,self.patience,self.tables,self.shapes = tk,patience,{},{}
+        self.special = {s:[o.text for o in tk(s)] for s in tk.rules} if special is None else special
         self.longest = max(map(len, tk.rules), default=0)
         self.rest = {**{ord(c):None for c in self.lower}, **{ord(c):'0' for c in self.digits}}
         try: self.affixes = [self._parse(f) for f in (tk.prefix_search, tk.suffix_search, tk.infix_finditer) if f]
@@ -365,178 +371,291 @@ class _Shapes:
         chars,sets = {*self.lower, *rest, *(self.digits if '0' in rest else '')},set()
         if _live(self.whole[0], chars, set()): return False
         for o in self.affixes: _live(o, chars, sets)
-        res = {}
+        res = {'url':_live(self.whole[1], chars, set())}
         for cs in (self.lower, self.digits):
             firsts = {}
             for c in cs: res[ord(c)] = firsts.setdefault(tuple(c in s for s in sets), c)
         return res
 
-    def cuts(self, w, rest):
-        "Start and end of the tokens of `w`, of the parts that must not be special cases, and of the part that must not be a URL"
-        a,b,pre,suf,look,url = 0,len(w),[],[],set(),None
+    def cuts(self, w, url):
+        "What is cut off the front and the back of `w`, what is left in the middle, the parts to compare with the special cases on the way, and whether the middle may be a URL"
+        a,b,pre,suf,look = 0,len(w),[],[],[]
         while a<b:
             p = self.tk.find_prefix(w[a:b])
             s = self.tk.find_suffix(w[a+p:b])
-            look |= {(a,b), (a+p,b), (a,b-s)}
+            if pre or suf: look.append((a, b, len(pre), len(suf)))
+            if p: look.append((a+p, b, len(pre)+1, len(suf)))
+            if s: look.append((a, b-s, len(pre), len(suf)+1))
             if p and p+s>b-a: s = 0
             if not p and not s: break
             if p: pre.append((a,a+p))
             if s: suf.append((b-s,b))
             a,b = a+p,b-s
-        infix = [o.span() for o in self.tk.find_infix(w[a:b]) or ()]
-        if infix and _live(self.whole[1], {*self.lower, *self.digits, *rest}, set()): url = a,b
-        at = a
+        infix,mid,at = [o.span() for o in self.tk.find_infix(w[a:b]) or ()],[],a
         for i,j in infix:
             if i==0: continue
-            pre += [o for o in ((at,a+i),(a+i,a+j)) if o[0]<o[1]]
+            mid += [o for o in ((at,a+i),(a+i,a+j)) if o[0]<o[1]]
             at = a+j
-        if at<b: pre.append((at,b))
-        return pre+suf[::-1],[(i,j) for i,j in look if 0<j-i<=self.longest],url
+        if at<b: mid.append((at,b))
+        if len(mid)==1 and not pre and not suf: return ()
+        return pre,suf,mid,[o for o in look if 0<o[1]-o[0]<=self.longest],url and infix and (a,b)
 
-    def __call__(self, w):
-        if self.affixes is None or not w.isascii(): return None
-        rest = w.translate(self.rest)
-        table = self.tables.get(rest)
-        if table is None and (table := self._known(rest)) is not None: self.tables[rest] = table
-        if not table: return None
-        shape = w.translate(table)
-        found = self.shapes.get(shape)
-        if found is None:
-            if len(self.shapes)+len(self.tables)>self.max_shapes: self.shapes,self.tables,self.known = {},{},{}
-            found = self.cuts(shape, rest)
-            if len(w)<100: self.shapes[shape] = found
-        toks,look,url = found
-        for i,j in look:
-            if w[i:j] in self.tk.rules: return None
-        if url and self.tk.url_match(w[url[0]:url[1]]): return None
-        return [w[i:j] for i,j in toks]
+    def _one(self, w, cuts):
+        if not cuts: return [w]
+        pre,suf,mid,look,url = cuts
+        for a,b,i,j in look:
+            if w[a:b] in self.special: return [*(w[k:l] for k,l in pre[:i]), *self.special[w[a:b]], *(w[k:l] for k,l in reversed(suf[:j]))]
+        if url and self.tk.url_match(w[url[0]:url[1]]): mid = [url]
+        return [w[k:l] for k,l in (*pre, *mid, *reversed(suf))]
 
-    def _known(self, rest):
+    def __call__(self, ws):
+        "The tokens of each of `ws`, None where only spaCy can tell"
+        res,groups = {w:self.special.get(w) for w in ws},{}
+        if self.affixes is None: return [res[w] for w in ws]
+        mine = [w for w,toks in res.items() if toks is None and w.isascii()]
+        for w,rest in zip(mine, '\n'.join(mine).translate(self.rest).split('\n')): groups.setdefault(rest, []).append(w)
+        if len(self.shapes)+len(self.tables)>self.max_shapes: self.shapes,self.tables = {},{}
+        for rest,group in groups.items():
+            table = self._known(rest, len(group))
+            if not table: continue
+            for w,shape in zip(group, '\n'.join(group).translate(table).split('\n')):
+                if (cuts := self.shapes.get(shape)) is None:
+                    cuts = self.cuts(shape, table['url'])
+                    if len(w)<100: self.shapes[shape] = cuts
+                res[w] = self._one(w, cuts)
+        return [res[w] for w in ws]
+
+    def _known(self, rest, n):
         "`_table`, once for each set of characters; the first pieces with a new set are left to spaCy, which for a rare set is less work"
         k = ''.join(sorted(set(rest)))
-        n = self.known.get(k, 0)
-        if type(n) is int and n<self.patience:
-            self.known[k] = n+1
-            return None
-        if type(n) is int: self.known[k] = self._table(k)
-        return self.known[k]
+        table = self.tables.get(k, 0)
+        if type(table) is int:
+            self.tables[k] = table = table+n if table+n<=self.patience else self._table(k)
+        return None if type(table) is int else table
 
 # %% ../nbs/01_tokenization.ipynb #372310fa
+class _Places(dict):
+    "Each key's place in the order in which keys were first asked for; `names` are the keys in that order"
+    def __init__(self, names=()):
+        self.names = list(names)
+        super().__init__((o,i) for i,o in enumerate(self.names))
+    def __missing__(self, k):
+        self[k] = i = len(self.names)
+        self.names.append(k)
+        return i
+    def array(self, ks): return np.fromiter(map(self.__getitem__, ks), np.int32, len(ks))
+
+# %% ../nbs/01_tokenization.ipynb #9e6361f3
 _re_odd = re.compile(r'([^\S ]+)')
 _default_rules = tuple(text_proc_rules)
 
+def _spaced(c, three): return c in '/#\\' or three==c*3
+
+def _pieces(t):
+    "`xxbos`, the words of `t`, and what is between two of them where it isn't just spaces"
+    if t.isprintable(): return [BOS, *t.split()] # all whitespace but the space counts as not printable
+    res,gap = [BOS],''
+    t = t.strip()
+    only_n = t.replace('\n', '').isprintable()
+    for s in ([o for l in t.split('\n') for o in ('\n',l)][1:] if only_n else _re_odd.split(t)):
+        ws = s.split()
+        if not ws: gap += s
+        elif not gap: res += ws
+        else:
+            a,b = res[-1],ws[0]
+            gap += s[:-len(s.lstrip(' '))]
+            gap = ' '*_spaced(a[-1], a[-3:]) + gap + ' '*_spaced(b[0], b[:3])
+            res += [rm_useless_spaces(gap), *ws]
+        if ws: gap = s[len(s.rstrip(' ')):]
+    return res
+
+# %% ../nbs/01_tokenization.ipynb #33921391
 def _local(p):
     "The rules between `replace_wrep` and `lowercase`"
     return replace_maj(replace_all_caps(rm_useless_spaces(spec_add_spaces(p))))
 
-class PieceMemo(dict):
+class RuleMemo:
+    "Calls return texts as the default rules leave them, from what the rules made of their pieces"
+    gap,stretched,retold = 1,2,4 # kinds of pieces other than words
+    def __init__(self,
+        max_pieces=200_000, # When it holds so many, all is forgotten
+    ):
+        self.max_pieces = max_pieces
+        self._load()
+
+    def _load(self):
+        "Forget everything"
+        self.places,self.kinds,self.parts,self.ruled,self.size = _Places(),np.zeros(0, np.uint8),{},[],0
+
+    def _learn(self):
+        while new := self.places.names[len(self.kinds):]:
+            at,words = len(self.kinds),[p for p in new if not p[0].isspace()]
+            text = '\n'.join(words)
+            ruled = dict(zip(words, map(str.strip, _local(text).lower().split('\n'))))
+            parts = {p:s.split() for p,s in zip(words, replace_rep(text).split('\n')) if p!=s}
+            self.kinds = np.concatenate([self.kinds, np.array([self.stretched if p in parts else 0 if p in ruled else self.gap for p in new], np.uint8)])
+            for p,s in parts.items(): self.parts[self.places[p]] = self.places.array(s)
+            self._keep(at, new, ruled)
+            self.size += len(new) + len(text)//100
+
+    def _keep(self, at, new, ruled): self.ruled += [ruled.get(p, p) for p in new]
+
+    def _where(self, docs, at):
+        "The documents in which the places `at` of all documents together are"
+        return np.unique(np.searchsorted(np.cumsum([len(o) for o in docs]), at, side='right')).tolist()
+
+    def _has(self, docs, kind): return self._where(docs, np.flatnonzero(self.kinds[np.concatenate(docs)] & kind))
+
+    def _repeats(self, docs):
+        "The documents in which two equal words come before one that begins like them"
+        flat,names = np.concatenate(docs),self.places.names
+        at = np.flatnonzero(self.kinds[flat]!=self.gap)
+        ws = flat[at]
+        same = np.flatnonzero((ws[:-2]==ws[1:-1]))
+        return self._where(docs, at[[i for i in same.tolist() if names[ws[i+2]].startswith(names[ws[i]])]])
+
+    def numbers(self,
+        texts, # A list of texts
+    )->list:   # Array of numbers of each text
+        "Numbers of the pieces of `texts` after `fix_html`, `replace_rep` and `replace_wrep`"
+        if self.size>self.max_pieces: self._load()
+        texts = [fix_html(t) for t in texts]
+        docs = [self.places.array(_pieces(t)) for t in texts]
+        self._learn()
+        for d in self._has(docs, self.stretched): docs[d] = np.concatenate([self.parts.get(i, [i]) for i in docs[d].tolist()])
+        for d in self._repeats(docs): docs[d] = self.places.array(_pieces(replace_wrep(replace_rep(texts[d]))))
+        self._learn()
+        return docs
+
+    def _text(self, ids, ruled):
+        "The text of pieces after all rules, from what they are after them: words with a space between them where there is no gap"
+        gaps,res,at = np.flatnonzero(self.kinds[ids]==self.gap),[],0
+        for g in gaps.tolist():
+            res += [' '.join(ruled[at:g]), ruled[g]]
+            at = g+1
+        return ''.join([*res, ' '.join(ruled[at:])]) if len(ids)>1 else f'{BOS} '
+
+    def __call__(self,
+        texts, # A list of texts
+    )->list:   # The same texts after all rules
+        "`texts` after the default rules"
+        return [self._text(o, [self.ruled[i] for i in o.tolist()]) for o in self.numbers(texts)] if texts else []
+
+# %% ../nbs/01_tokenization.ipynb #76ae130c
+class PieceMemo(RuleMemo):
     "Calls return the tokens of a text under the default rules, from the remembered tokens of its pieces"
     def __init__(self,
         tok,                # A `WordTokenizer`
-        value=tuple,        # What to keep of a piece: a function of its list of tokens
-        join=None,          # What to make of the values of a text's pieces: by default one list of all they contain
         post=True,          # Apply `replace_space`?
-        max_pieces=300_000, # When it holds so many, all is forgotten
+        max_pieces=200_000, # When it holds so many, all is forgotten
     ):
-        self.tok,self.value,self.post,self.max_pieces = tok,value,post,max_pieces
-        self.join = ifnone(join, lambda vs: list(itertools.chain.from_iterable(vs)))
-        self._load()
+        self.tok,self.post = tok,post
+        super().__init__(max_pieces)
 
-    def __missing__(self, p):
-        self.size += 1 + len(p)//100
-        toks = self._tokens(p)
-        if _re_rep.search(p): self.stretched.add(p)
-        if not self.starts.isdisjoint(toks) and any(tuple(toks[i:i+n]) in self.late for n in self.sizes for i in range(len(toks)-n+1)):
-            self.retold.add(p)
-            toks = self._post(self.full(_local(p).lower().strip(' ')))
-        res = self.value(toks)
-        if len(p)<100: self[p] = res
-        return res
-
-    def _tokens(self, p):
-        if p.isspace(): return self._post(self.direct(p))
-        s = _local(p) if 'A'<=p[0]<='Z' or _re_spec.search(p) else p # the capital rules need a capital in front
-        return [o for w in s.lower().split() for o in self._word(w)]
-
-    def _word(self, w):
-        "The tokens of `w`, which holds no whitespace"
-        if w in self.special: return self.special[w]
-        toks = self.shapes(w)
-        return [o.text for o in self.direct(w)] if toks is None else toks
+    def _load(self):
+        super()._load()
+        from spacy.tokenizer import Tokenizer as Spacy
+        from spacy.vocab import Vocab
+        tk,vocab,on = self.tok.spacy,Vocab(),[]
+        def gate(f, off): return f and (lambda s: f(s) if on else off)
+        affixes,rest = (tk.prefix_search, tk.suffix_search, tk.infix_finditer),dict(token_match=tk.token_match, url_match=tk.url_match)
+        self.direct = Spacy(vocab, tk.rules, *map(gate, affixes, (None,None,())), **rest)
+        on.append(True)
+        self.full,bare = Spacy(vocab, tk.rules, *affixes, **rest),Spacy(vocab, None, *affixes, **rest)
+        seen = [s for s in tk.rules if tk.find_prefix(s) or tk.find_suffix(s) or tk.find_infix(s)]
+        cut = [[tuple(o.text for o in f(s)) for f in (bare, self.full)] for s in seen]
+        self.late = {a for a,b in cut if a!=b}
+        self.sizes,self.starts = {len(o) for o in self.late},{o[0] for o in self.late}
+        self.pairs = {o for a,_ in cut for o in zip(a, a[1:])}
+        self.special = {s:[o.text for o in self.direct(s)] for s in tk.rules}
+        self.shapes,self.toks = _Shapes(tk, special=self.special),_Places()
+        self.start,self.n,self.flat = (np.zeros(0, np.int32) for _ in range(3))
 
     def _post(self, doc): return [replace_space(o.text) if self.post else o.text for o in doc]
 
-    def _pieces(self, t):
-        "The words of `t`; the same with whitespace other than one space between them, as spaCy will see it"
-        if not _re_odd.search(t): return (ws := t.split()),ws
-        words,res,gap,last = [],[],'',''
-        for s in _re_odd.split(t.strip()):
-            ws = s.split()
-            if not ws:
-                gap += s
-                continue
-            if words:
-                if s[0]==' ': gap += s[:-len(s.lstrip(' '))]
-                if last in '/#\\': gap = ' '+gap
-                if ws[0][0] in '/#\\': gap += ' '
-                if ' ' in gap: gap = rm_useless_spaces(gap)
-                res.append(gap[1:] if gap[0]==' ' else gap)
-            res += ws
-            words += ws
-            gap,last = s[len(s.rstrip(' ')):],ws[-1][-1]
-        return words,res
+    def _words(self, ws):
+        "The tokens of each of `ws`, which hold no whitespace"
+        return {w:[o.text for o in self.direct(w)] if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
 
-    def __call__(self,
-        t, # One text
-    ):     # Its tokens, or what `value` and `join` make of them
-        if self.size>self.max_pieces: self._load()
-        t = fix_html(str(t))
-        words,ps = self._pieces(t)
-        vs = [self[BOS], *map(self.__getitem__, ps)]
-        if rep := not self.stretched.isdisjoint(words): words,ps = self._pieces(t := replace_rep(t))
-        if wrep := any(map(operator.eq, words, words[1:])): _,ps = self._pieces(t := replace_wrep(t))
-        if rep or wrep: vs = [self[BOS], *map(self.__getitem__, ps)]
-        if self.retold.isdisjoint(ps) or self._apart([BOS,*ps]): return self.join(vs)
-        return self.join([self.value(self._post(self.full(lowercase(_local(t)))))])
+    def _add(self, rows):
+        self.n = np.concatenate([self.n, np.array([len(o) for o in rows], np.int32)])
+        self.flat = np.concatenate([self.flat, self.toks.array(list(itertools.chain.from_iterable(rows)))])
+        self.start = np.cumsum(self.n, dtype=np.int32) - self.n
 
-    def _apart(self, ps):
+    def _keep(self, at, new, ruled):
+        words,rows = self._words(list({w:0 for s in ruled.values() for w in s.split()})),[]
+        for i,p in enumerate(new, at):
+            s = ruled.get(p)
+            if s is None: toks = self._post(self.direct(p[p[0]==' ':]))
+            else: toks = words[s] if s in words else [o for w in s.split() for o in words[w]]
+            if not self.starts.isdisjoint(toks) and any(tuple(toks[j:j+n]) in self.late for n in self.sizes for j in range(len(toks)-n+1)):
+                self.kinds[i] |= self.retold
+                toks = self._post(self.full(s))
+            rows.append(toks)
+        self._add(rows)
+
+    def _apart(self, ids):
         "Is no marked piece beside one with which it could make a special case?"
-        for i,p in enumerate(ps):
-            if p not in self.retold: continue
-            near = [self._tokens(o) for o in ps[max(i-1,0):i+2]]
+        ps = [self.places.names[i] for i in ids]
+        for i in np.flatnonzero(self.kinds[ids] & self.retold).tolist():
+            near = [[o.text for o in self.direct(p[p[0]==' ':])] if p.isspace() else self._plain(p) for p in ps[max(i-1,0):i+2]]
             if any((a[-1],b[0]) in self.pairs for a,b in zip(near, near[1:])): return False
         return True
 
-# %% ../nbs/01_tokenization.ipynb #9e6361f3
-@patch
-def _load(self:PieceMemo):
-    "Forget everything and begin with new spaCy tokenizers"
-    from spacy.tokenizer import Tokenizer as Spacy
-    from spacy.vocab import Vocab
-    self.clear()
-    tk,vocab,on = self.tok.spacy,Vocab(),[]
-    def gate(f, off): return f and (lambda s: f(s) if on else off)
-    affixes,rest = (tk.prefix_search, tk.suffix_search, tk.infix_finditer),dict(token_match=tk.token_match, url_match=tk.url_match)
-    self.direct = Spacy(vocab, tk.rules, *map(gate, affixes, (None,None,())), **rest)
-    on.append(True)
-    self.full,bare = Spacy(vocab, tk.rules, *affixes, **rest),Spacy(vocab, None, *affixes, **rest)
-    seen = [s for s in tk.rules if tk.find_prefix(s) or tk.find_suffix(s) or tk.find_infix(s)]
-    cut = [[tuple(o.text for o in f(s)) for f in (bare, self.full)] for s in seen]
-    self.late,self.retold,self.stretched,self.size = {a for a,b in cut if a!=b},set(),set(),0
-    self.sizes,self.starts = {len(o) for o in self.late},{o[0] for o in self.late}
-    self.pairs = {o for a,_ in cut for o in zip(a, a[1:])}
-    self.special = {s:[o.text for o in self.direct(s)] for s in tk.rules}
-    self.shapes = _Shapes(tk)
+    def _plain(self, p):
+        words = _local(p).lower().split()
+        toks = self._words(words)
+        return [o for w in words for o in toks[w]]
 
+    def _whole(self, ids):
+        "The number of a text that can't be taken to pieces"
+        ps = [self.places.names[i] for i in ids]
+        t = self._text(ids, [p if p.isspace() else _local(p).lower().strip() for p in ps])
+        self.places.names.append('')
+        self.kinds = np.append(self.kinds, np.uint8(0))
+        self._add([self._post(self.full(t))])
+        return np.array([len(self.kinds)-1], np.int32)
+
+    def ids(self,
+        texts, # A list of texts
+    )->tuple:  # Place in `toks.names` of each token of all texts; the number of tokens of each text
+        "Tokens of `texts` as numbers"
+        if not texts: return self.flat[:0],[]
+        docs = self.numbers(texts)
+        for d in self._has(docs, self.retold):
+            if not self._apart(docs[d]): docs[d] = self._whole(docs[d])
+        ps = np.concatenate(docs)
+        n = self.n[ps]
+        ends = np.cumsum(n)
+        res = self.flat[np.repeat(self.start[ps]-ends+n, n) + np.arange(ends[-1])]
+        return res,np.diff(ends[np.cumsum([len(o) for o in docs])-1], prepend=0).tolist()
+
+    def many(self,
+        texts, # A list of texts
+    )->list:   # The tokens of each
+        "Tokens of each of `texts`"
+        ids,n = self.ids(texts)
+        toks,ends = [self.toks.names[i] for i in ids.tolist()],np.cumsum(n).tolist()
+        return [toks[a:b] for a,b in zip([0,*ends], ends)]
+
+    def __call__(self,
+        t, # One text
+    ):     # Its tokens
+        return self.many([t])[0]
+
+# %% ../nbs/01_tokenization.ipynb #8ab6569d
 @patch(cls_method=True)
 def fits(cls:PieceMemo,
     tok,   # A tokenizer
     rules, # Rules to apply before it
 )->bool:
     "Is the memo exact for `tok` and `rules`?"
-    if type(tok) is not WordTokenizer or tuple(map(_ours, rules))!=_default_rules: return False
+    if type(tok) is not WordTokenizer or not cls.fits_rules(rules): return False
     from spacy.tokenizer import Tokenizer as Spacy
     return type(tok.spacy) is Spacy and not any(re.search(r'\s', s) for s in tok.spacy.rules if not s.isspace())
+
+@patch(cls_method=True)
+def fits_rules(cls:RuleMemo, rules): return tuple(map(_ours, rules))==_default_rules
 
 _named = {f.__name__:f for f in text_proc_rules+text_postproc_rules}
 
@@ -555,14 +674,19 @@ class _TokenizeWithRules:
 
     def _set_memo(self):
         post = self.post_rules.map(_ours)
-        fast = post in (L(),L(replace_space)) and PieceMemo.fits(self.tok, self.rules)
+        self.plain_post = post in (L(),L(replace_space)) # nothing to do for a token without a space
+        fast = self.plain_post and PieceMemo.fits(self.tok, self.rules)
         self.memo = PieceMemo(self.tok, post=len(post)>0) if fast else None
+        self.ruled = RuleMemo() if RuleMemo.fits_rules(self.rules) and not fast else None
+
+    def apply_rules(self, texts): return maps(*self.rules, texts) if self.ruled is None else (o for c in chunked(texts, 500) for o in self.ruled(c))
 
     def __call__(self, texts):
-        if self.memo is not None: return map(L, map(self.memo, texts))
-        return (L(o).map(compose(*self.post_rules)) for o in self.tok(maps(*self.rules, texts)))
+        if self.memo is not None: return (L(o) for c in chunked(texts, 500) for o in self.memo.many(c))
+        post = compose(*self.post_rules)
+        return (L(map(post, o)) for o in self.tok(self.apply_rules(texts)))
 
-    def __getstate__(self): return {**self.__dict__, 'memo':None}
+    def __getstate__(self): return {**self.__dict__, 'memo':None, 'ruled':None}
     def __setstate__(self, d):
         self.__dict__.update(d)
         self._set_memo()
@@ -628,10 +752,50 @@ def _pooled(job, todo, n_workers):
     finally: ex.shutdown(wait=True, cancel_futures=True)
 
 # %% ../nbs/01_tokenization.ipynb #cd790d8d
-class _Listed:
-    def __init__(self, f): self.f = f
-    def __call__(self, chunk): return [list(o) for o in self.f(chunk)]
+class _Numberer:
+    "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
+    max_toks = 200_000
+    def __init__(self, run):
+        self.run = run
+        self._reset()
 
+    def _reset(self):
+        tok = self.run.tok
+        self.pieces = isinstance(tok, SubwordTokenizer) and type(tok).__call__ is SubwordTokenizer.__call__ and self.run.plain_post
+        self.toks = _Places(tok.vocab if self.pieces and tok.model is not None else ())
+
+    def _ids(self, chunk):
+        "Numbers in `self.toks.names` of the tokens of all texts, and the lengths"
+        if self.run.memo is not None:
+            ids = self.run.memo.ids(chunk)
+            self.toks = self.run.memo.toks
+            return ids
+        if len(self.toks)>self.max_toks: self._reset()
+        if self.pieces: rows = self._pieces(list(map(str, self.run.apply_rules(chunk))))
+        else: rows = [self.toks.array(o) for o in self.run(chunk)]
+        return np.concatenate([np.zeros(0, np.int32), *rows]),list(map(len, rows))
+
+    def _pieces(self, texts):
+        sp = self.run.tok.sp
+        unk,rows = sp.unk_id(),[np.array(o, np.int32) for o in sp.encode(texts, out_type=int, num_threads=1)]
+        return [self.toks.array(sp.encode(t, out_type=str)) if unk in o else o for t,o in zip(texts, rows)]
+
+    def __call__(self, chunk):
+        ids,lens = self._ids(chunk)
+        names = self.toks.names
+        seen = np.full(len(names), len(ids), np.int32)
+        seen[ids[::-1]] = np.arange(len(ids), dtype=np.int32)[::-1] # where each token comes first
+        used = np.flatnonzero(seen<len(ids))
+        used = used[np.argsort(seen[used])]
+        seen[used] = np.arange(len(used))
+        return [names[i] for i in used.tolist()],seen[ids],lens
+
+    def __getstate__(self): return {'run':self.run}
+    def __setstate__(self, d):
+        self.run = d['run']
+        self._reset()
+
+# %% ../nbs/01_tokenization.ipynb #a288c46e
 def tokenize_texts(
     texts,        # An iterable of texts
     n_workers=1,  # Processes
@@ -639,9 +803,12 @@ def tokenize_texts(
     tok=None,     # A tokenizer, `WordTokenizer()` by default
 )->L:             # The tokens of each text
     "The tokens of each of `texts`, in order"
-    f = _TokenizeWithRules(tok, rules)
+    f,res = _TokenizeWithRules(tok, rules),[]
     if hasattr(f.tok, 'setup'): f.tok.setup(texts:=list(texts), f.rules)
-    return L(L(o) for c in run_chunks(_Listed(f), texts, n_workers) for o in c)
+    for names,ids,n in run_chunks(_Numberer(f), texts, n_workers):
+        toks,at = list(map(names.__getitem__, ids.tolist())),np.cumsum(n).tolist()
+        res += [L(toks[a:b]) for a,b in zip([0,*at], at)]
+    return L(res)
 
 # %% ../nbs/01_tokenization.ipynb #b7b37357
 def _undo(mark, n, toks):
