@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np, pandas as pd, torch
 from fastcore.all import *
 from fasttransform import Transform
+from fastai.torch_core import num_distrib, rank_distrib
 from fastai.data.all import (TfmdDL, DataLoaders, DataBlock, TransformBlock, CategoryBlock, MultiCategoryBlock, ColReader, ColSplitter,
     GrandparentSplitter, RandomSplitter, Datasets, TfmdLists, parent_label, get_text_files, display_df, explode_types, is_listy)
 from fastai.text.data import TensorText, LMTensorText
@@ -25,16 +26,22 @@ def lay_out(
     ids:torch.Tensor,    # Token ids of all documents, int, (n_tokens,)
     starts:torch.Tensor, # Where each document begins in `ids`, int64, (n_docs,), in the order to be read
     lens:torch.Tensor,   # Number of tokens of each document, int64, (n_docs,)
-    backwards:bool=False # Read each document from its last token to its first?
+    backwards:bool=False,# Read each document from its last token to its first?
+    block:int=1<<24      # Tokens to gather at a time: what is needed besides the result depends on it
 )->torch.Tensor:         # One stream, int64, (lens.sum(),)
     "The documents at `starts` laid end to end, without a loop over documents"
     ends = lens.cumsum(0)
     n = int(ends[-1]) if len(ends) else 0
-    k = torch.arange(n, device=ids.device)
-    first = ends-lens # where each document begins in the stream
-    if backwards: pos = torch.repeat_interleave(starts+lens-1+first, lens, output_size=n) - k
-    else:         pos = torch.repeat_interleave(starts-first, lens, output_size=n) + k
-    return ids[pos].long()
+    res = torch.empty(n, dtype=torch.int64, device=ids.device)
+    cuts = torch.searchsorted(ends, torch.tensor(range(block, n, block), dtype=torch.int64, device=ids.device)) + 1
+    cuts = sorted({0, *cuts.tolist(), len(lens)})
+    for a,b in zip(cuts, cuts[1:]):
+        l,first = lens[a:b],ends[a:b]-lens[a:b] # where each document begins in the stream
+        k = torch.arange(int(first[0]), int(ends[b-1]), device=ids.device)
+        if backwards: pos = torch.repeat_interleave(starts[a:b]+l-1+first, l, output_size=len(k)) - k
+        else:         pos = torch.repeat_interleave(starts[a:b]-first, l, output_size=len(k)) + k
+        res[int(first[0]):int(ends[b-1])] = ids[pos]
+    return res
 
 # %% ../nbs/03_batching.ipynb #ca5428eb
 class ReverseText(Transform):
@@ -64,6 +71,14 @@ def _corpus_docs(tl):
     return num._numbered[1],np.array(docs, dtype=np.int64)
 
 # %% ../nbs/03_batching.ipynb #1815214d
+def _there(t, device):
+    "`t` on `device`; loaders that share it share its copy too"
+    device = torch.device(device)
+    if t.device.type==device.type: return t
+    if not hasattr(t, '_copies'): t._copies = {}
+    if device not in t._copies: t._copies[device] = t.to(device)
+    return t._copies[device]
+
 class FlatDocs:
     "Items of a dataset as slices of one flat id array"
     def __init__(self,
@@ -87,7 +102,7 @@ class FlatDocs:
         device # Where the arrays shall be, e.g. `'cuda'`
     )->FlatDocs:
         "The same on `device`; what is there already is not copied"
-        for o in ('ids','starts','lens'): setattr(self, o, getattr(self, o).to(device))
+        for o in ('ids','starts','lens'): setattr(self, o, _there(getattr(self, o), device))
         return self
 
     def stream(self,
@@ -175,6 +190,17 @@ class ResumableDL(TfmdDL):
         return self.order,n
 
 # %% ../nbs/03_batching.ipynb #c00e3cee
+def _fits(n_bytes, device):
+    "Is there room for `n_bytes` on `device`, with as much again for the model?"
+    return torch.device(device).type!='cuda' or 2*n_bytes < torch.cuda.mem_get_info(device)[0]
+
+def _from_first(order, world):
+    "The first process's `order`, which all that train together must share"
+    if world==1 or not torch.distributed.is_initialized(): return order
+    order = [np.asarray(order)]
+    torch.distributed.broadcast_object_list(order, 0)
+    return order[0]
+
 class LMDataLoader(ResumableDL):
     "Batches `(x,y)` of mini-streams for language modelling, `y` one token after `x`, each a view of one token stream"
     def __init__(self,
@@ -186,15 +212,17 @@ class LMDataLoader(ResumableDL):
         num_workers=0, # For fastai's signature: a view needs no workers
         backwards=None,# Read documents from their end? Default: as the data says
         docs=None,     # `FlatDocs` of `dataset`, where they are at hand
+        rank=0,        # Which of `world` processes that train together this one is, from 0
+        world=1,       # How many there are: each reads `bs` rows of its own of a joint batch of `world*bs`
         **kwargs       # For fastai's `TfmdDL`, e.g. `shuffle`, `device`, `shuffle_fn`, `after_batch`
     ):
-        self.seq_len = seq_len
+        self.seq_len,self.rank,self.world = seq_len,rank,world
         self.docs = FlatDocs.from_dataset(dataset, backwards) if docs is None else docs
         self.backwards,self.lens = self.docs.backwards,self.docs.lens
         n = int(self.lens.sum())
-        if 0<n<=bs and kwargs.get('shuffle'): raise ValueError(f'{n} tokens do not fill {bs} rows: use a batch size below {n}, or more text')
-        self.full_bs,bs = bs,min(bs, max(1, n-1)) # a short text to validate on gets fewer rows
-        self.bl = max(n-1, 0)//bs # length of a mini-stream
+        if 0<n<=bs*world and kwargs.get('shuffle'): raise ValueError(f'{n} tokens do not fill {bs*world} rows: use a batch size below {n//world}, or more text')
+        self.full_bs,bs = bs,min(bs, max(1, (n-1)//world)) # a short text to validate on gets fewer rows
+        self.bl = max(n-1, 0)//(bs*world) # length of a mini-stream
         self.n_batches = -(-self.bl//seq_len)
         super().__init__(dataset=dataset, bs=bs, num_workers=0, **kwargs)
         self.n = self.n_batches*bs
@@ -203,13 +231,22 @@ class LMDataLoader(ResumableDL):
 
     def _new_order(self):
         order = np.arange(len(self.docs))
-        return self.shuffle_fn(order) if self.shuffle else order
+        return _from_first(self.shuffle_fn(order), self.world) if self.shuffle else order
+
+    def for_rank(self,
+        rank=None, # Which process this one is; default: as torch.distributed says
+        world=None # How many there are; default: as torch.distributed says
+    )->LMDataLoader:
+        "The loader of one of several processes: its batches are its rows of the joint batch"
+        return self.new(rank=ifnone(rank, rank_distrib()), world=ifnone(world, max(num_distrib(), 1)))
 
     def stream(self,
         order=None # Numbers of the documents in the order to be read; default: a new one
     )->torch.Tensor: # int64, (n_tokens,)
-        "An epoch's token stream on the loader's device"
-        return self.docs.to(ifnone(self.device, 'cpu')).stream(self._new_order() if order is None else order)
+        "An epoch's token stream, on the loader's device if it fits there"
+        device = ifnone(self.device, 'cpu')
+        if not _fits(len(self.docs.ids)*4 + self.world*self.bs*self.bl*8, device): device = 'cpu'
+        return self.docs.to(device).stream(self._new_order() if order is None else order)
 
     def batch_at(self,
         stream, # One epoch's stream, int64, (n_tokens,)
@@ -218,7 +255,9 @@ class LMDataLoader(ResumableDL):
         "Batch `i` of `stream`"
         st = i*self.seq_len
         sz = self.bs,min(self.seq_len, self.bl-st)
+        st += self.rank*self.bs*self.bl # the first token of this process
         x,y = (stream.as_strided(sz, (self.bl,1), st+o) for o in (0,1))
+        if self.device is not None and stream.device.type!=self.device.type: x,y = x.to(self.device),y.to(self.device)
         return LMTensorText(x),TensorText(y)
 
     def __iter__(self):
@@ -246,7 +285,7 @@ class LMDataLoader(ResumableDL):
     def new(self, dataset=None, seq_len=None, **kwargs):
         "A loader with the same settings over `dataset`, by default the same documents"
         if dataset is None: kwargs.setdefault('docs', self.docs)
-        return super().new(dataset, **{'bs':self.full_bs, 'seq_len':ifnone(seq_len, self.seq_len), **kwargs})
+        return super().new(dataset, **{'bs':self.full_bs, 'seq_len':ifnone(seq_len, self.seq_len), 'rank':self.rank, 'world':self.world, **kwargs})
 
 # %% ../nbs/03_batching.ipynb #fc4ec331
 class PadDocs(Transform):

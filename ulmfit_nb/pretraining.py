@@ -8,12 +8,12 @@ import hashlib, json, math, os, random, time
 from contextlib import nullcontext
 import numpy as np, torch
 from fastcore.all import *
-from fastai.basics import Callback, CancelFitException, CancelValidException, CancelEpochException, DataLoaders, Recorder, TrainEvalCallback, defaults, get_model, set_seed, num_distrib
+from fastai.basics import CancelFitException, CancelValidException, CancelEpochException, DataLoaders, Recorder, TrainEvalCallback, defaults, get_model, set_seed, num_distrib
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import *
 from fastai.callback.tracker import TrackerCallback
-from fastai.callback.training import GradientClip
+from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.learner import CastToTensor
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -193,19 +193,19 @@ def all_batches(self:TextLearner):
     for i,b in enumerate(self.dl, getattr(self.dl, 'first_batch', 0)): self.one_batch(i, b)
 
 # %% ../nbs/05b_pretraining.ipynb #baedcdf7
-_kept = {Recorder:('lrs','iters','losses','values'), ParamScheduler:('hps',), TrackerCallback:('best','new_best','wait')}
+_kept = {Recorder:('lrs','iters','losses','values'), ParamScheduler:('hps',), GradientAccumulation:('count',), TrackerCallback:('best','new_best','wait')}
 
 def _cb_state(cb):
-    if hasattr(cb, 'state_dict'): return cb.state_dict()
+    if hasattr(type(cb), 'state_dict'): return cb.state_dict() # its own: a callback passes on what it lacks to the model
     if isinstance(cb, MixedPrecision): return dict(scaler=cb.scaler.state_dict())
-    res = {k:getattr(cb, k) for t,ks in _kept.items() if isinstance(cb, t) for k in ks if hasattr(cb, k)}
+    res = {k:getattr(cb, k) for t,ks in _kept.items() if isinstance(cb, t) for k in ks if k in vars(cb)}
     if isinstance(cb, Recorder):
         res.update({k:np.array([float(o) for o in res[k]]) for k in ('lrs','losses')})
         res['metrics'] = [{k:v for k,v in vars(m).items() if isinstance(v, (int,float,torch.Tensor))} for m in [cb.loss,cb.smooth_loss,*cb.metrics]]
     return res
 
 def _set_cb_state(cb, s):
-    if hasattr(cb, 'load_state_dict'): return cb.load_state_dict(s)
+    if hasattr(type(cb), 'load_state_dict'): return cb.load_state_dict(s)
     if isinstance(cb, MixedPrecision): return cb.scaler.load_state_dict(s['scaler']) if s['scaler'] else None
     if isinstance(cb, Recorder):
         s = dict(s, lrs=s['lrs'].tolist(), losses=list(s['losses'].float()), values=[L(o) for o in s['values']])
@@ -220,8 +220,9 @@ class Checkpointer(Callback):
         fname='resume', # File name below `path/model_dir`
         every=120.,    # Seconds between checkpoints
         steps=None,    # Steps between checkpoints, instead
-        resume=True    # Go on from the file if it is there? False: start from the beginning
-    ): self.fname,self.every,self.steps,self.resume = fname,every,steps,resume
+        resume=True,   # Go on from the file if it is there? False: start from the beginning
+        also=None      # What else must be the same for training to go on: dict of JSON-able values
+    ): self.fname,self.every,self.steps,self.resume,self.also = fname,every,steps,resume,also or {}
 
     @property
     def file(self): return self.learn.path/self.learn.model_dir/f'{self.fname}.ckpt'
@@ -233,17 +234,26 @@ class Checkpointer(Callback):
         ids = None if docs is None else hashlib.sha256(docs.ids.cpu().numpy().data)
         if ids is not None:
             for o in (docs.starts,docs.lens): ids.update(o.cpu().numpy().data)
-        scheds = {f'schedule of {k}':[np.asarray(f(p)).tolist() for p in np.linspace(0, 1, 9)] for cb in learn.cbs if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
-        return {'vocabulary':hashlib.sha256(json.dumps(list(learn.vocab)).encode()).hexdigest()[:12], 'architecture':str(get_model(learn.model)).split('\n'),
-            'reading direction':'backwards' if dl.backwards else 'forwards', 'data':ids and ids.hexdigest()[:12], 'batch size':dl.bs, 'seq_len':dl.seq_len,
-            'batches per epoch':len(dl), 'epochs':learn.n_epoch, 'optimizer':[len(learn.opt.param_lists), learn.opt.frozen_idx, len(L(learn.opt.cbs))], **scheds, **getattr(self, 'also', {})}
+        vocab = hashlib.sha256(json.dumps(list(learn.vocab)).encode()).hexdigest()[:12]
+        model = get_model(learn.model)
+        shapes = {k:list(v.shape) for k,v in model.named_parameters()}
+        drops = {f'{n}.{k}':v for n,m in model.named_modules() for k,v in vars(m).items() if k in ('p','embed_p','weight_p')}
+        scheds = {f'schedule of {k}':[np.asarray(f(p)).tolist() for p in np.linspace(0, 1, 9)] for cb in learn.cbs
+            if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
+        hypers = [{k:float(v) for k,v in h.items() if isinstance(v, (int,float))} for h in learn.opt.hypers]
+        res = {'vocabulary':vocab, 'architecture':shapes, 'dropout':drops, 'direction':'backwards' if dl.backwards else 'forwards',
+            'data':ids and ids.hexdigest()[:12], 'batch size':dl.bs, 'seq_len':dl.seq_len, 'batches per epoch':len(dl), 'epochs':learn.n_epoch}
+        return {**res, 'optimizer':hypers, 'frozen groups':learn.opt.frozen_idx, **scheds, **self.also}
 
     def _check(self, was):
         now = json.loads(json.dumps(self.identity))
         for k in {**was,**now}:
             a,b = was.get(k),now.get(k)
             if a==b: continue
-            if isinstance(a, list) and isinstance(b, list): a,b = next(((x,y) for x,y in zip(a,b) if x!=y), (f'{len(a)} entries',f'{len(b)} entries'))
+            while type(a)==type(b) and isinstance(a, (dict,list)): # down to the first difference
+                a,b = (dict(enumerate(o)) if isinstance(o, list) else o for o in (a,b))
+                at = next(i for i in {**a,**b} if a.get(i)!=b.get(i))
+                k,a,b = f'{k} {at}',a.get(at),b.get(at)
             raise ValueError(f'{self.file} is from another training: {k} was {a}, here it is {b}; give another name, or start over with resume=False')
 
     def before_fit(self):
@@ -269,6 +279,8 @@ class Checkpointer(Callback):
         device = next(learn.model.parameters()).device
         tensors = {k:v.to(device) for k,v in s['opt_tensors'].items()}
         _opt_from_json(learn.opt, tensors, s['opt'], self.file)
+        for k,p in get_model(learn.model).named_parameters():
+            if k in s['grads']: p.grad = s['grads'][k].to(device).clone()
 
     def _restore(self, s):
         for k,v in s['learner'].items(): setattr(self.learn, k, v)
@@ -293,6 +305,7 @@ class Checkpointer(Callback):
 
     def after_fit(self):
         if self._state is None or not self._state['done']: self.save(done=True)
+        else: self._load(self._state) # whatever other callbacks loaded since
         self.learn._first_epoch = 0
 
     def save(self, done=False):
@@ -301,8 +314,9 @@ class Checkpointer(Callback):
         opt_tensors,opt = _opt_to_json(learn.opt)
         learner = {k:getattr(learn, k) for k in ('epoch','train_iter','pct_train')}
         cbs = {f'{i} {type(cb).__name__}':_cb_state(cb) for i,cb in enumerate(learn.cbs.sorted('order'))}
+        grads = {k:p.grad for k,p in get_model(learn.model).named_parameters() if p.grad is not None} if hasattr(learn, 'gradient_accumulation') else {}
         save_checkpoint(self.file, dict(identity=self.identity, done=done, learner=learner, model=get_model(learn.model).state_dict(),
-            opt_tensors=opt_tensors, opt=opt, hidden=learn.encoder.hidden, loader=learn.dls.train.state_at(getattr(learn, 'iter', -1)+1),
+            opt_tensors=opt_tensors, opt=opt, grads=grads, hidden=learn.encoder.hidden, loader=learn.dls.train.state_at(getattr(learn, 'iter', -1)+1),
             random=random_state(), callbacks={k:v for k,v in cbs.items() if v}))
         self.saved = time.monotonic()
 
@@ -312,8 +326,8 @@ class _Run(Callback):
     order = 55
     def __init__(self, log, max_time, eval_every, log_every, bf16):
         store_attr()
-        self.used,self.tokens,self.sum,self.n,self.evals,self.validated,self.valid_loss,self.mark = 0.,0,0.,0,0,0,None,(0,0.)
-    def state_dict(self): return dict(used=self.time(), tokens=self.tokens, sum=float(self.sum), n=self.n, evals=self.evals, validated=self.validated, valid_loss=self.valid_loss, mark=list(self.mark))
+        self.used,self.tokens,self.sum,self.n,self.evals,self.validated,self.valid_loss,self.mark,self.eval_time = 0.,0,0.,0,0,0,None,(0,0.),0.
+    def state_dict(self): return dict(used=self.time(), tokens=self.tokens, sum=float(self.sum), n=self.n, evals=self.evals, validated=self.validated, valid_loss=self.valid_loss, mark=list(self.mark), eval_time=self.eval_time)
     def load_state_dict(self, s):
         for k,v in s.items(): setattr(self, k, v)
         self.start = time.monotonic()
@@ -349,7 +363,11 @@ class _Run(Callback):
         self.n += 1
         step = self.learn.train_iter
         if step%self.log_every==0: self.write_loss()
-        if (step%self.eval_every==0 if self.eval_every else int(self.learn.pct_train*10)>self.evals): self.validate()
+        if step%self.eval_every==0 if self.eval_every else self._a_tenth_is_over(): self.validate()
+
+    def _a_tenth_is_over(self):
+        "Validate? Not where it has taken a tenth of the time already"
+        return int(self.learn.pct_train*10)>self.evals and self.eval_time*10<=self.time()
 
     def write_loss(self):
         loss,now = float(self.sum)/self.n,self.time()
@@ -363,7 +381,9 @@ class _Run(Callback):
         self.evals = int(self.learn.pct_train*10)
         self.valid_loss = lm_loss(self.learn, self.dls.valid, self.bf16)
         self.write(valid_loss=self.valid_loss, perplexity=math.exp(min(self.valid_loss, 700)))
-        self.mark,self.validated = (self.mark[0],self.mark[1]+self.time()-before),self.learn.train_iter
+        took = self.time()-before
+        self.eval_time += took
+        self.mark,self.validated = (self.mark[0],self.mark[1]+took),self.learn.train_iter
 
     def after_fit(self):
         if self.n: self.write_loss()
@@ -402,14 +422,15 @@ def has_bf16(
 # %% ../nbs/05b_pretraining.ipynb #1d5ca1bf
 pretrain_configs = dict(tiny={**awd_lstm_lm_config, 'emb_sz':64, 'n_hid':128}, compact=awd_lstm_compact_config, full=awd_lstm_lm_config)
 
-def _aside(corpus, valid, seed):
+def _aside(corpus, valid, seed, max_tokens=None):
     "Numbers of the documents to train on and to validate on"
     rng,lens = np.random.default_rng(seed),np.asarray(corpus.lens)
     want = valid*corpus.n_tokens if valid<1 else min(valid, corpus.n_tokens/10)
     order = rng.permutation(len(lens))
-    n = 1+int(np.searchsorted(np.cumsum(lens[order]), want))
+    n = 1+int(np.searchsorted(np.cumsum(lens[order]), want)) if want else 0
     if n>=len(order): raise ValueError(f'{len(order)} documents are too few to keep some aside; cut the text into more documents')
-    return np.sort(order[n:]),np.sort(order[:n])
+    most = len(order) if max_tokens is None else n+int(np.searchsorted(np.cumsum(lens[order[n:]]), max_tokens))+1
+    return np.sort(order[n:most]),np.sort(order[:n])
 
 def pretrain(
     sources,           # Files and folders of text, a `Corpus`, or the folder of one
@@ -420,6 +441,7 @@ def pretrain(
     backwards=False,   # Read documents from their end?
     max_time=None,     # Minutes to train at most; the schedule is over when they are
     epochs=1,          # Passes over the text at most
+    max_tokens=None,   # Train on about so many tokens: whole documents, drawn with `seed`. Default: all
     bs=64,             # Batch size: number of mini-streams
     seq_len=70,        # Tokens per row and batch
     lr=5e-3,           # Highest learning rate of the cycle
@@ -450,23 +472,25 @@ def pretrain(
     meta = dict(tokenizer=corpus.tokenizer_config, vocab=corpus.vocab, backwards=backwards, seq_len=seq_len)
     empty = empty_dls(meta, corpus.path)
     def _loader(c, docs, **kw):
-        docs = FlatDocs.from_corpus(c, docs, backwards)
+        docs = FlatDocs(c.ids, c.starts[docs], c.lens[docs], backwards)
         return LMDataLoader(empty.train.dataset, docs=docs, bs=bs, seq_len=seq_len, device=device, **kw)
-    if isinstance(valid, (int,float)):
-        train,aside = _aside(corpus, valid, seed)
-        dls = DataLoaders(_loader(corpus, train, shuffle=True), _loader(corpus, aside), path=out, device=device)
-    else:
-        other = Corpus.from_texts(stream_texts(valid, text_col), empty.train_ds.tokenizer, vocab=corpus.vocab)
-        dls = DataLoaders(_loader(corpus, None, shuffle=True), _loader(other, None), path=out, device=device)
+    own = not isinstance(valid, (int,float))
+    train,aside = _aside(corpus, 0 if own else valid, seed, max_tokens)
+    flat = other = FlatDocs.from_corpus(corpus)
+    if own:
+        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(valid, text_col), empty.train_ds.tokenizer, vocab=corpus.vocab))
+        aside = slice(None)
+    dls = DataLoaders(_loader(flat, train, shuffle=True), _loader(other, aside), path=out, device=device)
     config = {**pretrain_configs[size], **(config or {})}
     run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16)
-    ckpt = Checkpointer('pretrain', checkpoint, checkpoint_steps, resume)
-    ckpt.also = dict(max_time=max_time, bf16=bf16, seed=seed)
+    must_agree = dict(max_time=max_time, max_tokens=max_tokens, bf16=bf16, seed=seed)
+    ckpt = Checkpointer('pretrain', checkpoint, checkpoint_steps, resume, must_agree)
     cbs = [TrainEvalCallback, CastToTensor, GradientClip(1.)]
     learn = language_model_learner(dls, AWD_LSTM, config=config, drop_mult=drop_mult, pretrained=False, default_cbs=False, cbs=cbs)
     learn.model_dir = '.'
     if bf16: learn.to_bf16()
-    learn.fit_one_cycle(epochs, lr, cbs=[run, ckpt])
+    try: learn.fit_one_cycle(epochs, lr, cbs=[run, ckpt])
+    except ValueError as e: raise ValueError(e.args[0].split(':\n\t')[-1]) from None # without the names of callback and event
     learn.spec = dict(learn.spec, pretraining=dict(tokens=run.tokens, valid_loss=run.valid_loss, seconds=run.seconds, seed=seed, drop_mult=drop_mult, lr=lr))
     learn.export('model')
     return learn
