@@ -9,3 +9,6 @@ from .language_model import *
 from .pretraining import *
 from .generation import *
 from .classifier import *
+from .ensemble import *
+from .interpret import *
+from .estimator import *
