@@ -164,7 +164,7 @@ def test_returns_as_fastai(model):
 # ---- the learner
 
 import json, os, random, subprocess, sys
-import numpy as np
+import numpy as np, pandas as pd
 from fastai.callback.core import Callback
 from fastai.callback.schedule import *
 from fastai.data.block import RegressionBlock
@@ -275,6 +275,127 @@ def test_predictions_of_the_validation_part(dls, df):
     valid = df[df.is_valid]
     assert [dls.vocab[1][i] for i in y]==valid.label.tolist()
     assert torch.allclose(p, learn.predict_proba(valid.text), atol=1e-5)
+
+def test_predict_is_what_fastai_answers(dls, df):
+    "One text, and a list, against fastai's way through loaders and callbacks"
+    from fastai.learner import Learner
+    learn = learner(dls)
+    learn.fit_one_cycle(2, 2e-2)
+    texts = df.text[:12].tolist()
+    labels,idxs,probs = learn.predict(texts)
+    for t,l,i,p in zip(texts, labels, idxs, probs):
+        label,idx,one = Learner.predict(learn, t)
+        assert (l,int(i))==(label,int(idx)) and torch.allclose(p, one, atol=1e-6)
+        label,idx,one = learn.predict(t)
+        assert (l,int(i))==(label,int(idx)) and torch.allclose(p, one, atol=1e-6)
+    inp,*rest = learn.predict(texts[0], with_input=True)
+    assert rest[0]==labels[0] and inp.startswith('xxbos')
+
+@pytest.mark.parametrize('backwards', [False,True])
+def test_reading_is_prepared_anew_after_training(dls_of, backwards):
+    learn = learner(dls_of(backwards=backwards))
+    a = learn.predict_proba(['Good.', 'A bad phone.'])
+    learn.fit_one_cycle(1, 2e-2)
+    b = learn.predict_proba(['Good.', 'A bad phone.'])
+    assert not torch.allclose(a, b) and torch.allclose(b, learn.get_preds(dl=learn.dls.test_dl(['Good.', 'A bad phone.']))[0], atol=1e-6)
+    assert not learn.model.training or learn.model[0].training==learn.model[1].training
+
+def test_bf16_labels(dls, df):
+    if not cpu_has_bf16(): pytest.skip('this CPU has no bfloat16')
+    learn = learner(dls, config=dict(emb_sz=40, n_hid=60))
+    learn.fit_one_cycle(4, 2e-2)
+    p,q = (learn.predict_proba(df.text, bf16=o) for o in (False,True))
+    assert 0<(p-q).abs().max()<.05
+    sure = (p[:,0]-p[:,1]).abs()>.1
+    assert (p.argmax(1)==q.argmax(1))[sure].all()
+
+def reviews(n): # of all lengths, where they are found; else the bundled sentences put together
+    from conftest import find_data
+    import lzma
+    f = find_data('imdb/test.jsonl.xz')
+    if f is None:
+        t,rng = sentences().text.tolist(),random.Random(0)
+        return [' '.join(rng.choices(t, k=rng.choice((1,1,3,10,20,150)))) for _ in range(n)]
+    with lzma.open(f, 'rt', encoding='utf8') as o: texts = [json.loads(l)['text'] for l in o]
+    texts.sort(key=len)
+    return texts[:n//10]+texts[::len(texts)//(n*7//10)][:n*7//10]+texts[-(n-n//10-n*7//10):]
+
+@pytest.mark.parametrize('n', [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_thousand_reviews_in_any_batch(dls, n):
+    "Short and very long reviews, at bs 1, 8, 64, 128, shuffled"
+    learn = learner(dls, config=dict(emb_sz=30, n_hid=40))
+    loud(learn.model)
+    texts = reviews(n)
+    lens = [len(o) for o in learn._to_ids(texts, learn._pipeline())]
+    assert len(texts)==n and min(lens)<20 and max(lens)>1000
+    ref = learn.predict_proba(texts, bs=1)
+    assert ref.std(0).min()>.05
+    for bs in (8,64,128):
+        perm = torch.randperm(n, generator=torch.Generator().manual_seed(bs))
+        assert (learn.predict_proba([texts[i] for i in perm], bs=bs)-ref[perm]).abs().max()<1e-5
+    dl = learn.dls.test_dl(texts, bs=64)
+    assert (learn.get_preds(dl=dl)[0]-ref).abs().max()<1e-5
+
+def write(path, text):
+    path.write_text(text, encoding='utf8')
+    return path
+
+def test_file_to_file(dls, df, tmp_path):
+    import csv, gzip
+    learn = learner(dls)
+    texts = ['Good, "very" good.', 'line one\nline two', 'ü', 'x '*300, *df.text[:40]]
+    p = learn.predict_proba(texts)
+    df = pd.DataFrame(dict(id=range(len(texts)), review=texts))
+    df.to_csv(tmp_path/'a.csv', index=False)
+    df.to_csv(tmp_path/'a.tsv.gz', index=False, sep='\t')
+    df.to_json(tmp_path/'a.jsonl', orient='records', lines=True)
+    for name in ('a.csv','a.tsv.gz','a.jsonl'):
+        for out in ('o.csv','o.jsonl'):
+            assert learn.predict_file(tmp_path/name, tmp_path/out, text_col='review', chunk=7)==len(texts)
+            got = pd.read_csv(tmp_path/out) if out=='o.csv' else pd.read_json(tmp_path/out, lines=True)
+            assert got.text.tolist()==texts and got.label.tolist()==[dls.vocab[1][i] for i in p.argmax(1)]
+            assert np.allclose(got[['p_negative','p_positive']], p, atol=1e-5)
+    assert learn.predict_file(iter(texts), tmp_path/'o.csv')==len(texts)
+    assert list(texts_in(write(tmp_path/'t.txt', 'a\n\nb\n')))==['a','b']
+    for bad,says in (('{"text":1}\n', 'line 1'), ('{"text":"a"}\n{"txt":"b"}\n', "line 2"), ('[1]\n', 'not an object'), ('{\n', 'not JSON')):
+        with pytest.raises(ValueError, match=says): learn.predict_file(write(tmp_path/'bad.jsonl', bad), tmp_path/'o.csv', text_col='text')
+    assert len(pd.read_csv(tmp_path/'o.csv'))==len(texts) and not list(tmp_path.glob('.*'))
+
+labels_a_file = """
+import resource,sys,torch
+torch.set_num_threads(1)
+from ulmfit_nb.classifier import load_classifier
+learn = load_classifier(sys.argv[1])
+n = learn.predict_file(sys.argv[2], sys.argv[3])
+print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+def label_in_a_process(*args, **kw): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', labels_a_file, *map(str, args)], stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'}, **kw)
+
+@pytest.mark.parametrize('n', [12_000, pytest.param(200_000, marks=pytest.mark.slow)])
+def test_many_texts_flat_memory_and_killed(dls, df, tmp_path, n):
+    "From a file to a file: as much memory as for a tenth of it; killed on the way, nothing half-written is there, and the next run is whole"
+    folder = learner(dls, path=tmp_path).export('clas')
+    texts = df.text.tolist()
+    def lines(n): return write(tmp_path/f'{n}.txt', ''.join(f'{texts[i%len(texts)]} {i}\n' for i in range(n)))
+    out = tmp_path/'out.jsonl'
+    write(out, 'earlier')
+    p = label_in_a_process(folder, lines(n), out)
+    part = None
+    while part is None or part.stat().st_size==0: # wait until it has begun to write
+        assert p.poll() is None, 'it ended before it could be killed'
+        part = next(tmp_path.glob('.out.jsonl.*.part'), None)
+    p.kill()
+    p.wait()
+    assert out.read_text()=='earlier'
+    used = {}
+    for k in (max(5000, n//10),n):
+        p = label_in_a_process(folder, lines(k), out)
+        got,used[k] = map(int, p.communicate()[0].split())
+        assert got==k and not list(tmp_path.glob('.*.part'))
+    with open(out, encoding='utf8') as f: assert [json.loads(o)['text'] for o in f]==[f'{texts[i%len(texts)]} {i}' for i in range(n)]
+    small,large = used.values()
+    assert large<small*1.15, used
 
 def test_bad_questions(dls, df):
     learn = learner(dls)

@@ -4,17 +4,20 @@
 
 # %% ../nbs/07_classifier.ipynb #a09b33d5
 from __future__ import annotations
-import pandas as pd, random, torch
+import copy, csv, json, pandas as pd, random, torch
 from functools import partial
 from pathlib import Path
-from fastcore.all import L, delegates, ifnone
-from torch import nn, Tensor
+from fastcore.all import L, chunked, delegates, ifnone, noop, patch
+from fastprogress.fastprogress import progress_bar
+from torch import nn, tensor, Tensor
 from torch.nn import functional as F
 from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Datasets, Learner, set_seed
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.schedule import *
 from fastai.data.transforms import Categorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
 from fastai.layers import LinBnDrop, SigmoidRange
+from .texts import *
+from .texts import _open_text, _suffix, _seps, _jsonl, _pick_text
 from .tokenization import *
 from .numericalization import *
 from .awd_lstm import *
@@ -26,7 +29,7 @@ from .language_model import _arch, _load_state, text_vocab
 # %% auto #0
 __all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'BestEpoch',
            'TextClassifierLearner', 'label_counts', 'draw_balanced', 'classifier_loss', 'text_classifier_learner',
-           'load_classifier', 'load_learner']
+           'texts_in', 'label_file', 'load_classifier', 'load_learner']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
 class SentenceEncoder(nn.Module):
@@ -221,21 +224,77 @@ class TextClassifierLearner(TextLearner):
         set_seed(seed, reproducible=True)
         self.dls.train.rng = random.Random(seed)
 
-    def predict_proba(self,
-        texts:list, # Texts, each a str
-        bs:int=64,  # Texts that are read at once
-    )->Tensor:      # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
-        "Probabilities of each class for many texts, read in batches of similar length"
-        if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
-        texts = list(texts)
-        missing = [i for i,t in enumerate(texts) if t is None or t!=t]
-        if missing: raise ValueError(f'text is missing at position {missing[0]} of the list ({len(missing)} in all); leave such texts out')
-        if not texts: return torch.empty(0, self.spec['n_out'])
-        return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
-
     def describe(self):
         "What is saved beside the weights: also the labels"
         return {**super().describe(), 'target':_target(self.dls)}
+
+# %% ../nbs/07_classifier.ipynb #064299b4
+def _check_missing(texts, start=0):
+    bad = [i for i,t in enumerate(texts, start) if t is None or t!=t]
+    if bad: raise ValueError(f'text is missing at position {bad[0]} of the list ({len(bad)} in all); leave such texts out')
+
+@patch
+def _pipeline(self:TextClassifierLearner):
+    "The data's steps from the tokenizer on, or None where there is no tokenizer of ours"
+    fs = list(self.dls.valid_ds.tls[0].tfms.fs) if hasattr(self.dls.valid_ds, 'tls') else []
+    i = next((i for i,f in enumerate(fs) if isinstance(f, Tokenizer)), None)
+    return None if i is None else fs[i:]
+
+@patch
+def _to_ids(self:TextClassifierLearner, texts, fs):
+    "Token ids of each text"
+    for t in texts:
+        for f in fs: t = f(t)
+        yield t.as_subclass(Tensor)
+
+@patch
+@torch.no_grad()
+def _read(self:TextClassifierLearner, docs, bs, bf16, bar=noop):
+    "Activated scores of documents, in their order"
+    act,dev = getattr(self.loss_func, 'activation', nn.Identity()),next(self.model.parameters()).device
+    enc,was_training = copy.copy(self.model[0]),self.model.training
+    enc._modules = dict(enc._modules, module=ready_encoder(enc.module, bf16))
+    self.model.eval()
+    try:
+        order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
+        out = [act(self.model[1](enc(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))[0]).cpu() for b in bar(list(chunked(order, bs)))]
+    finally: self.model.train(was_training)
+    out = torch.cat(out)
+    return torch.empty_like(out).index_copy_(0, tensor(order), out)
+
+def _pad(docs, pad_idx): return docs[0][None] if len(docs)==1 else nn.utils.rnn.pad_sequence(docs, batch_first=True, padding_value=pad_idx)
+
+@patch
+def predict_proba(self:TextClassifierLearner,
+    texts:list,      # Texts, each a str
+    bs:int=64,       # Texts that are read at once
+    bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
+)->Tensor:           # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
+    "Probabilities of each class for many texts, read in batches of similar length"
+    if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
+    texts = list(texts)
+    _check_missing(texts)
+    if not texts: return torch.empty(0, self.spec['n_out'])
+    fs = self._pipeline()
+    if fs is None: return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
+    return self._read(list(self._to_ids(texts, fs)), bs, bf16, partial(progress_bar, leave=False) if hasattr(self, 'progress') and len(texts)>bs else noop)
+
+@patch
+def predict(self:TextClassifierLearner,
+    item,              # A text, or a list of texts; or an item as in the data, such as a path
+    rm_type_tfms=None, # For fastai's signature
+    with_input=False,  # For fastai's signature
+    bs:int=64,         # Texts that are read at once, of a list
+    bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
+)->tuple:              # Label, its number, probabilities of all classes; of a list: L of labels, and tensors with a row per text
+    "The answer for one text, or for many in their order"
+    many = isinstance(item, (list,L,pd.Series))
+    if rm_type_tfms is not None or with_input or not (many or isinstance(item, str)) or self._pipeline() is None:
+        return Learner.predict(self, item, rm_type_tfms=rm_type_tfms, with_input=with_input)
+    probs = self.predict_proba(list(item) if many else [item], bs, bf16)
+    idxs = getattr(self.loss_func, 'decodes', noop)(probs)
+    labels = L(self.dls.valid_ds.tls[1].decode(o) for o in idxs)
+    return (labels,idxs,probs) if many else (labels[0],idxs[0],probs[0])
 
 # %% ../nbs/07_classifier.ipynb #e807b76d
 def _target(dls):
@@ -339,6 +398,78 @@ def text_classifier_learner(
     learn = TextClassifierLearner(dls, model, splitter=_model_meta[arch]['split_clas'], spec=spec, **kwargs)
     if n_out==1 and isinstance(learn.loss_func, CrossEntropyLossFlat): raise ValueError(f'there is nothing to tell apart: all texts have the class {dls.vocab[-1][0]!r}')
     return learn.load_pretrained(folder) if folder else learn
+
+# %% ../nbs/07_classifier.ipynb #dad4c20e
+def texts_in(
+    source,            # File of texts (.txt with a text per line, .csv, .tsv, .jsonl, packed or not), or any iterable of texts
+    text_col:str=None, # Column of the texts; default: `text`, or the only one
+):                     # Generator of str
+    "The texts of a file, one after the other, with no more of it in memory than needed"
+    if not isinstance(source, (str,Path)):
+        yield from source
+        return
+    path,suf = Path(source),_suffix(Path(source))
+    if not path.exists(): raise FileNotFoundError(f'no such file: {path}')
+    if suf=='.txt':
+        with _open_text(path) as f: yield from (o.rstrip('\n') for o in f if o.strip())
+    elif suf in _seps:
+        with _open_text(path, newline='') as f:
+            kw = dict(sep=_seps[suf], keep_default_na=False, na_values=[''], chunksize=5000, dtype={ifnone(text_col, 'text'):str})
+            for df in pd.read_csv(f, **kw):
+                col, = _pick_text(df, text_col, str(path))
+                check_texts(df, [col])
+                yield from df[col]
+    elif suf in _jsonl:
+        with _open_text(path) as f:
+            for i,line in enumerate(f, 1):
+                if not line.strip(): continue
+                try: row = json.loads(line)
+                except json.JSONDecodeError as e: raise ValueError(f'{path}, line {i}: not JSON ({e.msg})') from None
+                if not isinstance(row, dict): raise ValueError(f'{path}, line {i}: {type(row).__name__}, not an object with named fields')
+                col, = _pick_text(pd.DataFrame([row]), text_col, f'{path}, line {i}')
+                if not isinstance(row[col], str): raise ValueError(f'text is missing in line {i} of {path}, field {col!r}: it is {row[col]!r}')
+                yield row[col]
+    else: yield from read_texts(path, text_col, label_col=False).text
+
+def _rows_to(f, kind, cols):
+    "A function that writes a row to the open file `f`"
+    if kind=='.jsonl': return lambda r: f.write(json.dumps(dict(zip(cols, r)), ensure_ascii=False)+'\n')
+    w = csv.writer(f)
+    w.writerow(cols)
+    return w.writerow
+
+def label_file(
+    proba,             # Function of a list of texts that gives the probabilities, (n_texts, n_classes)
+    labels:list,       # Names of the classes
+    source:str|Path,   # File of texts (.txt with a text per line, .csv, .tsv, .jsonl, packed or not), or any iterable of texts
+    out:str|Path,      # File to write: .csv or .jsonl, with `text`, `label` and a probability `p_…` for each class
+    text_col:str=None, # Column of the texts; default: `text`, or the only one
+    chunk:int=4096,    # Texts that are held in memory, labelled, and written down together
+)->int:                # How many texts were labelled
+    "Label the texts of a file into another file, in their order, in bounded memory; `out` is there when all are done"
+    out,n = Path(out),0
+    if out.suffix not in ('.csv','.jsonl'): raise ValueError(f'{out}: .csv and .jsonl can be written')
+    with atomic_path(out) as tmp, open(tmp, 'w', encoding='utf8', newline='') as f:
+        write = _rows_to(f, out.suffix, ['text', 'label', *[f'p_{o}' for o in labels]])
+        for texts in chunked(texts_in(source, text_col), chunk):
+            _check_missing(texts, n)
+            for t,p in zip(texts, proba(texts).tolist()): write([t, labels[p.index(max(p))], *[float(f'{o:.7g}') for o in p]])
+            n += len(texts)
+    return n
+
+@patch
+def predict_file(self:TextClassifierLearner,
+    source:str|Path,   # File of texts (.txt with a text per line, .csv, .tsv, .jsonl, packed or not), or any iterable of texts
+    out:str|Path,      # File to write: .csv or .jsonl, with `text`, `label` and a probability `p_…` for each class
+    text_col:str=None, # Column of the texts; default: `text`, or the only one
+    bs:int=64,         # Texts that are read at once
+    chunk:int=4096,    # Texts that are held in memory, sorted by length, and written down together
+    bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
+)->int:                # How many texts were labelled
+    "`label_file` with this classifier"
+    target = _target(self.dls)
+    if not target or target['kind']!='Categorize': raise ValueError('predict_file writes one label per text, but this model was not trained on such labels; use predict_proba')
+    return label_file(partial(self.predict_proba, bs=bs, bf16=bf16), target['labels'], source, out, text_col, chunk)
 
 # %% ../nbs/07_classifier.ipynb #f73fcf3c
 def load_classifier(

@@ -4,14 +4,16 @@
 
 # %% ../nbs/06_generation.ipynb #e759a582
 from __future__ import annotations
-import torch
+import re, numpy as np, pandas as pd, torch
 from fastcore.all import *
 from torch import Tensor
+from torch.nn import functional as F
 from .tokenization import *
+from .awd_lstm import *
 from .language_model import *
 
 # %% auto #0
-__all__ = ['next_probs', 'token_kinds', 'read_prompts', 'generate_ids']
+__all__ = ['next_probs', 'TokenRules', 'read_prompts', 'stream_ids', 'generate_ids', 'beam_search', 'score_ids']
 
 # %% ../nbs/06_generation.ipynb #80a7ce80
 def next_probs(
@@ -36,22 +38,76 @@ def next_probs(
     if banned is not None: logits = logits.masked_fill(banned, -float('inf'))
     p = (logits/temperature).softmax(-1)
     if top_k is None and top_p is None: return p
-    s,idx = p.sort(dim=-1, descending=True, stable=True)
-    if top_k is not None: s[...,top_k:] = 0
+    s,idx = p.sort(dim=-1, descending=True, stable=True) if top_k is None else p.topk(min(top_k, p.shape[-1]))
     if top_p is not None: s = s.masked_fill(s.cumsum(-1)-s >= top_p, 0)
     s[...,0] = s[...,0].clamp(min=1e-9)
     return torch.zeros_like(p).scatter_(-1, idx, s/s.sum(-1, keepdim=True))
 
 # %% ../nbs/06_generation.ipynb #d6b868bf
-def token_kinds(
-    vocab:list,  # Vocabulary, list of str
-    no_unk=True, # Also ban `xxunk`?
-)->tuple:        # Banned tokens, and marks of case: two bool tensors, (vocab_sz,)
-    "Which tokens are never written, and which are marks that belong to the next word"
-    names = [o.removeprefix('▁') for o in vocab]
-    never = {PAD, BOS, EOS, FLD, TK_REP, TK_WREP, 'xxfake'} | ({UNK} if no_unk else set())
-    banned,marks = (torch.tensor([o in s for o in names]) for s in (never, {TK_UP,TK_MAJ}))
-    return banned,marks
+_kinds = re.compile(r'(?P<case>xxmaj|xxup)|(?P<rep>xxrep)|(?P<gap>\s*)|(?P<one>[12])|(?P<digit>[3-9])|(?P<zero>0)|(?P<number>[1-9][0-9])|(?P<char>\S)|(?P<rest>.+)', re.S)
+
+def _kind(word, never):
+    "What a token is, by its spelling; `letter` and `word` begin with something that has a capital"
+    if word in never: return 'never'
+    kind = _kinds.fullmatch(word).lastgroup
+    if kind not in ('char','rest'): return kind
+    return kind if word[0].upper()==word[0] else dict(char='letter', rest='word')[kind]
+
+def _move(state, kind, new):
+    "The state after a token of `kind`, which begins a new word or not; None where it may not come"
+    if kind=='never': return
+    if state=='end': return _move('text', kind, new) if new or kind in ('case','rep','gap') else None
+    if state=='text': return dict(case='cap', rep='rep').get(kind, 'text')
+    if state=='cap': return 'text' if kind in ('letter','word') else None
+    if kind=='gap': return dict(rep='rep', count='char', full='char', char='char').get(state)
+    if state=='rep': return dict(one='ten', digit='count', number='full').get(kind)
+    if state in ('ten','count') and not new: return 'full' if kind in ('zero','one','digit') else None
+    if state=='char' or (state in ('count','full') and new): return 'end' if kind in ('zero','one','digit','letter','char') else None
+
+# %% ../nbs/06_generation.ipynb #172c5cd6
+def _move_back(state, kind, new):
+    "As `_move`, for a model that reads backwards"
+    if kind in ('never','rep'): return
+    if kind=='case': return 'mark' if state=='word' else None
+    return 'word' if kind in ('letter','word') else 'text'
+
+# %% ../nbs/06_generation.ipynb #3adcbdab
+class TokenRules:
+    "What may follow what in a vocabulary, so that only text is written, and all of its marks can be undone"
+    def __init__(self,
+        vocab:list,           # Vocabulary, list of str
+        no_unk:bool=True,     # Never write `xxunk`?
+        pieces:bool=False,    # Are tokens pieces of words or characters, with `▁` for a space? Else each is a word
+        backwards:bool=False, # For a model that reads backwards?
+    ):
+        never = {PAD, BOS, EOS, FLD, TK_WREP, 'xxfake'} | ({UNK} if no_unk else set())
+        def look(t):
+            word = t.removeprefix('▁') if pieces or t=='▁' else t
+            kind = _kind(word.replace('▁', ' '), never)
+            if kind=='gap' and not pieces: kind = 'never' # white space is no word
+            return kind, not pieces or t.startswith('▁')
+        self.vocab,self.backwards,move = vocab,backwards,_move_back if backwards else _move
+        self.states = ['text','word','mark'] if backwards else ['text','cap','rep','ten','count','full','char','end']
+        whole = ('text','word') if backwards else ('text','end')
+        looks = [look(o) for o in vocab]
+        kinds = list(dict.fromkeys(looks))
+        table = {s:[move(s, *k) for k in kinds] for s in self.states}
+        good = {'text'} if not backwards else set(self.states)
+        for _ in self.states: good |= {s for s in self.states if good & set(table[s])} # from here a text can be brought to its end
+        index = torch.tensor([[self.states.index(o) if o in good else -1 for o in table[s]] for s in self.states], dtype=torch.int8)
+        self.new = [new or kind in ('case','rep') for kind,new in looks] # does the token begin a word?
+        self.moves = index[:,torch.tensor([kinds.index(k) for k in looks])] # (n_states, vocab_sz)
+        if (self.moves[0]<0).all(): raise ValueError('no token of this vocabulary is text')
+        self.whole = torch.tensor([s in whole for s in self.states])        # does the token that led here complete a word?
+        self.ends = torch.tensor([s in whole or s=='mark' for s in self.states]) # may a text end here?
+
+    def after(self,
+        ids, # Token ids of a prompt
+    )->int:  # Number of the state
+        "The state in which a prompt leaves the writer; backwards, its first word gets no mark from what is written"
+        state = 0
+        for i in ([] if self.backwards else ids): state = max(int(self.moves[state,int(i)]), 0)
+        return state
 
 # %% ../nbs/06_generation.ipynb #a3d987a5
 def read_prompts(
@@ -77,89 +133,257 @@ def read_prompts(
     return torch.cat(outs)[back]
 
 # %% ../nbs/06_generation.ipynb #20f76a6e
+def _start(model, prompts, rules, bf16):
+    "Encoder for reading, its output at the end of each prompt, and everything about tokens on the model's device"
+    dev = next(model.parameters()).device
+    enc = ready_encoder(model[0], bf16)
+    ids = [torch.as_tensor(o, device=dev, dtype=torch.int64) for o in prompts]
+    out = read_prompts(enc, ids)
+    if rules is None:
+        one = torch.ones(1, dtype=torch.bool)
+        return enc,out,torch.zeros(len(prompts), dtype=torch.int64, device=dev),torch.zeros(1, enc.encoder.num_embeddings, dtype=torch.int8, device=dev),one,one
+    states = torch.tensor([rules.after(o[-20:].tolist()) for o in ids], device=dev) # no mark with its word is longer
+    return enc,out,states,rules.moves.to(dev),rules.whole,rules.ends
+
+def _logits(model, out): return F.linear(out, model[1].decoder.weight, model[1].decoder.bias).float()
+
+# %% ../nbs/06_generation.ipynb #f9c5cef8
 @torch.no_grad()
-def generate_ids(
-    model,                # Language model: `model[0]` the encoder, `model[1]` the decoder
-    prompts:list,         # Token ids of each prompt, list of 1-d int tensors or lists
-    n_words:int,          # Tokens to write per prompt, marks of case not counted
-    banned:Tensor=None,   # Tokens never to be written, bool (vocab_sz,); see `token_kinds`
-    marks:Tensor=None,    # Marks of case, of which no two may follow each other, bool (vocab_sz,)
-    backwards:bool=False, # Does the model read backwards, so that a mark comes after its word?
-    stop:int=None,        # Id at which a text ends before it has its words
+def stream_ids(
+    model,                  # Language model: `model[0]` the encoder, `model[1]` the decoder; it and its state are left as they are
+    prompts:list,           # Token ids of each prompt, list of 1-d int tensors or lists
+    n_words:int,            # Words to write per prompt, or pieces, or characters
+    rules:TokenRules=None,  # What may follow what; default: anything
+    stop:int=None,          # Id at which a text ends before it has its words
     generator:torch.Generator=None, # Source of chance; default: torch's own
-    **kwargs              # Temperature and filters, for `next_probs`
-)->list:                  # Token ids written for each prompt, list of lists of int
+    bf16:bool=False,        # LSTM weights in bfloat16? Only for CPUs that have it
+    **kwargs                # Temperature and filters, for `next_probs`
+):                          # At each step a list with the ids of the next whole word of each prompt; empty where there is none
     "Write on from each prompt, all at once, one step of the model per token"
     if n_words<0: raise ValueError(f'n_words is {n_words}, but must be 0 or more')
-    if not (len(prompts) and n_words): return [[] for _ in prompts]
-    was_training,dev = model.training,next(model.parameters()).device
-    model.eval()
-    try:
-        out = read_prompts(model[0], [torch.as_tensor(o, device=dev, dtype=torch.int64) for o in prompts])
-        none = torch.zeros(model[0].encoder.num_embeddings, dtype=torch.bool, device=dev)
-        banned,marks = (none if o is None else o.to(dev) for o in (banned,marks))
-        ends = none if stop is None else torch.arange(len(none), device=dev)==stop
-        after_mark = marks if backwards else marks|ends # forwards, a word must follow
-        was_mark = marks[torch.tensor([int(o[-1]) for o in prompts], device=dev)] | backwards # backwards, a mark at once would change the prompt's case
-        res,left,live = [[] for _ in prompts],[n_words]*len(prompts),set(range(len(prompts)))
-        while live:
-            no = (banned & ~ends) | (after_mark & was_mark[:,None])
-            new = torch.multinomial(next_probs(model[1](out[:,None])[0][:,0], banned=no, **kwargs), 1, generator=generator)[:,0]
-            was_mark,ids = marks[new],new.tolist()
-            for i in list(live):
-                is_mark = bool(was_mark[i])
-                if ids[i]==stop or (left[i]==0 and not is_mark): live.remove(i)
-                else:
-                    res[i].append(ids[i])
-                    left[i] -= not is_mark
-                    if left[i]==0 and (is_mark or not backwards): live.remove(i) # backwards, the last word's mark is still to come
-            out = model[0](new[:,None])[:,-1]
-        return res
-    finally:
-        model.reset()
-        model.train(was_training)
+    if not (len(prompts) and n_words): return
+    enc,out,state,moves,whole,ends = _start(model, prompts, rules, bf16)
+    part,left,back = [[] for _ in prompts],[n_words]*len(prompts),rules is not None and rules.backwards
+    while any(left):
+        after = moves[state]
+        banned = after<0
+        if stop is not None: banned[:,stop] = ~ends.to(state.device)[state]
+        new = torch.multinomial(next_probs(_logits(model, out), banned=banned, **kwargs), 1, generator=generator)
+        state = after.gather(1, new)[:,0].long().clamp(min=0)
+        res = [[] for _ in prompts]
+        for i,(t,done) in enumerate(zip(new[:,0].tolist(), whole[state.cpu()].tolist())):
+            if not left[i]: continue
+            if t==stop: done,left[i] = back,int(back and len(part[i])>0)
+            elif not back: part[i].append(t)
+            if done and part[i]: res[i],part[i],left[i] = part[i],[],left[i]-1
+            if back and t!=stop: part[i].append(t) # a word that is read backwards is whole when the next one comes
+        if any(res): yield res
+        if any(left): out = enc(new)[:,-1]
 
-# %% ../nbs/06_generation.ipynb #177d5941
+def generate_ids(
+    model,                  # Language model: `model[0]` the encoder, `model[1]` the decoder
+    prompts:list,           # Token ids of each prompt, list of 1-d int tensors or lists
+    n_words:int,            # Words to write per prompt, or pieces, or characters
+    rules:TokenRules=None,  # What may follow what; default: anything
+    **kwargs                # `stop`, `generator`, `bf16`, temperature and filters, see `stream_ids`
+)->list:                    # Token ids written for each prompt, list of lists of int
+    "What `stream_ids` gives, put together"
+    res = [[] for _ in prompts]
+    for words in stream_ids(model, prompts, n_words, rules, **kwargs):
+        for r,w in zip(res, words): r += w
+    return res
+
+# %% ../nbs/06_generation.ipynb #d742580b
+@torch.no_grad()
+def beam_search(
+    model,                 # Language model: `model[0]` the encoder, `model[1]` the decoder; it and its state are left as they are
+    prompts:list,          # Token ids of each prompt, list of 1-d int tensors or lists
+    n_words:int,           # Words to write per prompt
+    beams:int=4,           # Beginnings kept at each step
+    rules:TokenRules=None, # What may follow what; default: anything
+    stop:int=None,         # Id at which a text ends before it has its words; a text's score counts it
+    bf16:bool=False,       # LSTM weights in bfloat16?
+)->list:                   # For each prompt its best texts, at most `beams`, as pairs of token ids and log-likelihood
+    "The likeliest texts that were found"
+    if beams<1: raise ValueError(f'beams is {beams}, but must be 1 or more')
+    if n_words<0: raise ValueError(f'n_words is {n_words}, but must be 0 or more')
+    if not (len(prompts) and n_words): return [[([],0.)] for _ in prompts]
+    enc,out,state,moves,whole,ends = _start(model, prompts, rules, bf16)
+    state,out = (o.repeat_interleave(beams, 0) for o in (state,out))
+    enc.hidden = [tuple(o.repeat_interleave(beams, 1) for o in layer) for layer in enc.hidden]
+    done,live = [[] for _ in prompts],[[([],0.,n_words)] for _ in prompts] # live: ids, score, words left
+    while True:
+        after = moves[state]
+        banned = after<0
+        if stop is not None: banned[:,stop] = ~ends.to(state.device)[state]
+        scores = _logits(model, out).log_softmax(-1).masked_fill(banned, -float('inf')).view(len(prompts), beams, -1)
+        news,rows = [],[]
+        for p,paths in enumerate(live):
+            total = torch.tensor([s for _,s,_ in paths], device=scores.device)[:,None]+scores[p,:len(paths)]
+            best,idx = total.flatten().topk(min(2*beams, total.numel())) # of which at most `beams` end with `stop`
+            live[p],kept = [],[]
+            for s,i in zip(best.tolist(), idx.tolist()):
+                if s==-float('inf') or len(live[p])==beams: break
+                row,t = divmod(i, total.shape[1])
+                ids,_,left = paths[row]
+                if t==stop: done[p].append((ids,s))
+                else:
+                    r = p*beams+row
+                    left -= bool(whole[int(after[r,t])])
+                    if not left: done[p].append((ids+[t],s))
+                    else:
+                        live[p].append((ids+[t],s,left))
+                        kept.append((r,t))
+            done[p] = sorted(done[p], key=lambda o: -o[1])[:beams]
+            if len(done[p])==beams and (not live[p] or live[p][0][1]<=done[p][-1][1]): live[p] = []
+            kept = (kept if live[p] else []) + [(p*beams,0)]*beams # rows without a path are filled
+            rows += [r for r,_ in kept[:beams]]
+            news += [t for _,t in kept[:beams]]
+        if not any(live): return done
+        rows,new = (torch.tensor(o, device=state.device) for o in (rows,news))
+        enc.hidden = [tuple(o[:,rows].contiguous() for o in layer) for layer in enc.hidden]
+        state = after[rows,new].long().clamp(min=0)
+        out = enc(new[:,None])[:,-1]
+
+# %% ../nbs/06_generation.ipynb #c3fc450b
 def _flip(toks):
     "`toks` in the other direction, behind the same `xxbos`"
     n = int(toks[:1]==[BOS])
     return toks[:n] + toks[n:][::-1]
 
 @patch
+def token_rules(self:LMLearner,
+    no_unk:bool=True, # Never write `xxunk`?
+)->TokenRules:
+    "The rules for this learner's vocabulary, tokenizer and direction"
+    vocab,pieces = self.vocab,getattr(self.dls.train_ds.tokenizer.tok, 'kind', None) in ('subword','char')
+    known = self.__dict__.setdefault('_token_rules', {})
+    if no_unk not in known or known[no_unk].vocab is not vocab: known[no_unk] = TokenRules(vocab, no_unk, pieces, self.dls.backwards)
+    return known[no_unk]
+
+@patch
+def _writer(self:LMLearner, prompts, seed, stop, generator):
+    "Tokens of each prompt in reading direction, their ids, the id to stop at, and the source of chance"
+    if seed is not None: generator = torch.Generator(next(self.model.parameters()).device).manual_seed(seed)
+    ds,turn = self.dls.train_ds,_flip if self.dls.backwards else noop
+    toks = [turn(list(ds.tokenizer(o))) for o in prompts]
+    end = list(self.vocab).index(BOS) if stop and BOS in self.vocab else None
+    return toks,[ds.numericalize(o) for o in toks],end,generator
+
+# %% ../nbs/06_generation.ipynb #8170e7ac
+@patch
 def generate(self:LMLearner,
     prompts:list,         # Beginnings of texts (ends, if the model reads backwards), list of str
-    n_words:int=40,       # Tokens to write, marks not counted: words and punctuation, pieces, or characters, as the tokenizer has it
+    n_words:int=40,       # Words and punctuation marks to write; pieces or characters, if the tokenizer makes these
     no_unk:bool=True,     # Never write `xxunk`?
     temperature:float=1., # Below 1: likely words preferred; above 1: unlikely ones
     seed:int=None,        # The same seed gives the same texts; default: torch's own state of chance
     stop:bool=False,      # End a text where the model would begin a new one?
     generator:torch.Generator=None, # Source of chance, in place of `seed`
     decoder=None,         # Function of a list of tokens that gives the tokens to join; default: the tokenizer's way back to text
+    beams:int=None,       # Search for the likeliest text with so many beams, instead of drawing
+    bf16:bool=False,      # LSTM weights in bfloat16? Only for CPUs that have it
     **kwargs              # `top_k`, `top_p`, `min_p`, see `next_probs`
 )->list:                  # Each prompt with what was written, list of str
     "Texts that go on from `prompts`"
     if isinstance(prompts, str): raise ValueError('prompts is one string: give a list of texts, or use predict')
-    if seed is not None: generator = torch.Generator(next(self.model.parameters()).device).manual_seed(seed)
-    ds,turn = self.dls.train_ds,_flip if self.dls.backwards else noop
-    tok,num = ds.tokenizer,ds.numericalize
-    toks = [turn(list(tok(o))) for o in prompts]
-    banned,marks = token_kinds(num.vocab, no_unk)
-    end = list(num.vocab).index(BOS) if stop and BOS in num.vocab else None
-    new = generate_ids(self.model, [num(o) for o in toks], n_words, banned, marks, self.dls.backwards, end, generator, temperature=temperature, **kwargs)
-    res = [turn(t + list(num.decode(o))) for t,o in zip(toks, new)]
+    if beams and (temperature!=1. or seed is not None or any(v is not None for v in kwargs.values())):
+        raise ValueError('beams looks for the likeliest text, and draws nothing: leave temperature, seed and filters out')
+    toks,ids,end,generator = self._writer(prompts, seed, stop, generator)
+    how = dict(rules=self.token_rules(no_unk), stop=end, bf16=bf16)
+    if beams: new = [o[0][0] for o in beam_search(self.model, ids, n_words, beams, **how)]
+    else: new = generate_ids(self.model, ids, n_words, generator=generator, temperature=temperature, **how, **kwargs)
+    tok,turn = self.dls.train_ds.tokenizer,_flip if self.dls.backwards else noop
+    vocab = self.vocab
+    res = [turn(t + [vocab[i] for i in o]) for t,o in zip(toks, new)]
     return [tok.to_text(o) if decoder is None else tok.sep.join(decoder([t for t in o if t not in (BOS,PAD)])) for o in res]
 
 @patch
 def predict(self:LMLearner,
     text:str,              # How the text begins
-    n_words:int=1,         # Tokens to write, marks not counted
+    n_words:int=1,         # Words and punctuation marks to write
     no_unk:bool=True,      # Never write `xxunk`?
     temperature:float=1.,  # Below 1: likely words preferred; above 1: unlikely ones
     min_p:float=None,      # Leave out words less likely than this
     no_bar:bool=False,     # For fastai's signature: there is no progress bar
     decoder=None,          # Function of a list of tokens that gives the tokens to join
     only_last_word:bool=False, # For fastai's signature: the state is carried, so only the last word is ever read
-    **kwargs               # `top_k`, `top_p`, `seed`, `stop`, `generator`, see `LMLearner.generate`
+    **kwargs               # `top_k`, `top_p`, `seed`, `stop`, `generator`, `beams`, `bf16`, see `LMLearner.generate`
 )->str:                    # `text` and what was written
     "`text` and the `n_words` that come after"
     return self.generate([text], n_words, no_unk=no_unk, temperature=temperature, min_p=min_p, decoder=decoder, **kwargs)[0]
+
+# %% ../nbs/06_generation.ipynb #45c026d8
+@patch
+def stream(self:LMLearner,
+    prompt:str='',        # How the text begins
+    n_words:int=40,       # Words and punctuation marks to write
+    no_unk:bool=True,     # Never write `xxunk`?
+    seed:int=None,        # The same seed gives the same text
+    stop:bool=False,      # End where the model would begin a new text?
+    generator:torch.Generator=None, # Source of chance, in place of `seed`
+    **kwargs              # `temperature`, `top_k`, `top_p`, `min_p`, `bf16`, see `stream_ids`
+):                        # Generator of str: the prompt, then a piece of text each time there is one
+    "The text that `predict` gives, as it is written"
+    if self.dls.backwards: raise ValueError('this model reads backwards: a text can be read when its first word is known, so use generate')
+    toks,ids,end,generator = self._writer([prompt], seed, stop, generator)
+    rules,tok = self.token_rules(no_unk),self.dls.train_ds.tokenizer
+    word = toks[0]
+    shown = tok.to_text(word)
+    yield shown
+    gap,any_shown = '',bool(shown)
+    for (new,) in stream_ids(self.model, ids, n_words, rules, stop=end, generator=generator, **kwargs):
+        if rules.new[new[0]]: word,shown,gap = [],'',' '*any_shown
+        word = word + [rules.vocab[i] for i in new]
+        text = tok.to_text(word)
+        if text==shown or text.endswith('\ufffd'): continue # a space; the first bytes of a character
+        yield gap+text[len(shown):]
+        shown,gap,any_shown = text,'',True
+
+# %% ../nbs/06_generation.ipynb #883c054d
+@torch.no_grad()
+def score_ids(
+    model,          # Language model: `model[0]` the encoder, `model[1]` the decoder; it and its state are left as they are
+    docs:list,      # Token ids of each text, list of 1-d int tensors
+    bs:int=64,      # Texts read at once
+    seq_len:int=72, # Tokens read at once
+    bf16:bool=False,# LSTM weights in bfloat16?
+)->list:            # For each text a float tensor, one number for each token but the first
+    "Log-probabilities of the tokens of each text, given all before them"
+    enc,dev = ready_encoder(model[0], bf16),next(model.parameters()).device
+    docs = [torch.as_tensor(o).long() for o in docs]
+    order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
+    res,per_step = [torch.zeros(max(0, len(o)-1)) for o in docs],max(1, 2**24//enc.encoder.num_embeddings)
+    for idx in chunked([i for i in order if len(docs[i])>1], bs):
+        x = torch.nn.utils.rnn.pad_sequence([docs[i] for i in idx], batch_first=True).to(dev)
+        n = torch.tensor([len(docs[i])-1 for i in idx], device=dev) # tokens to guess
+        logp = torch.zeros(len(idx), int(n[0]), device=dev)
+        enc.reset()
+        for k in range(0, int(n[0]), seq_len):
+            live = int((n>k).sum()) # the longest come first
+            real = torch.arange(k, min(k+seq_len, int(n[0])), device=dev) < n[:live,None]
+            out = enc(x[:live, k:k+real.shape[1]])[real]
+            y = x[:live, k+1:k+1+real.shape[1]][real]
+            parts = [_logits(model, o).log_softmax(-1).gather(1, t[:,None])[:,0] for o,t in zip(out.split(per_step), y.split(per_step))]
+            logp[:live, k:k+real.shape[1]][real] = torch.cat(parts)
+        for i,o in zip(idx, logp.cpu()): res[i] = o[:len(res[i])].clone()
+    return res
+
+@patch
+def score(self:LMLearner,
+    texts:list,      # Texts, list of str
+    bs:int=64,       # Texts read at once
+    bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
+)->pd.DataFrame:     # A row per text: `text`, `n_tokens`, `log_likelihood`, `perplexity`, and the lists `tokens` and `log_probs`
+    "How likely the model finds each text, and each of its tokens given what it read before"
+    if isinstance(texts, str): raise ValueError('texts is one string: give a list of texts')
+    ds,turn = self.dls.train_ds,_flip if self.dls.backwards else noop
+    texts = list(texts)
+    toks = [turn(list(ds.tokenizer(o))) for o in texts]
+    logps = score_ids(self.model, [ds.numericalize(o) for o in toks], bs, bf16=bf16)
+    def row(text, toks, logp):
+        n,ll = len(logp),float(logp.double().sum())
+        back = slice(None, None, -1 if self.dls.backwards else 1)
+        return text,n,ll,(float(np.exp(-ll/n)) if n else np.nan),toks[1:][back],logp.tolist()[back]
+    cols = 'text n_tokens log_likelihood perplexity tokens log_probs'.split()
+    return pd.DataFrame([row(*o) for o in zip(texts, toks, logps)], columns=cols)
