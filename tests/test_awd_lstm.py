@@ -294,3 +294,200 @@ def test_fastai_learner_with_ar_and_tar():
 def test_importing_needs_no_fastai():
     code = 'import sys, ulmfit_nb.awd_lstm; assert not any(m.split(".")[0]=="fastai" for m in sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+# ---- the loss without logits ----
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('rows', [1, 7, 64, None])
+def test_linear_cross_entropy_equals_plain(rows, bias):
+    torch.manual_seed(0)
+    h,w,b,y = torch.randn(5, 13, 8),torch.randn(300, 8),torch.randn(300) if bias else None,torch.randint(0, 300, (5,13))
+    def run(f):
+        xs = [o.clone().requires_grad_() for o in (h,w,b) if o is not None]
+        loss = f(*xs, *[None]*(not bias))
+        (3*loss).backward()
+        return [loss.detach(), *[x.grad for x in xs]]
+    ours = run(lambda h,w,b: linear_cross_entropy(h, w, b, y, rows))
+    plain = run(lambda h,w,b: F.cross_entropy(F.linear(h, w, b).flatten(0,1), y.flatten()))
+    for a,c in zip(ours, plain): torch.testing.assert_close(a, c, atol=1e-5, rtol=1e-5)
+
+
+def test_linear_cross_entropy_of_a_hopeless_model():
+    "Probabilities that are too small for a float still have a finite, right loss"
+    h,w,y = torch.tensor([[300.]]),torch.tensor([[1.],[-1.]]),torch.tensor([1])
+    for dtype in (torch.float32, torch.bfloat16):
+        loss = linear_cross_entropy(h.to(dtype), w.to(dtype), None, y)
+        torch.testing.assert_close(loss, torch.tensor(600.), atol=3, rtol=0)
+
+
+def test_linear_cross_entropy_refuses_ids_out_of_range():
+    for bad in (-100, 2):
+        with pytest.raises((RuntimeError,IndexError)): linear_cross_entropy(torch.ones(1,1), torch.ones(2,1), None, torch.tensor([bad]))
+
+
+def test_linear_cross_entropy_bf16_is_near():
+    torch.manual_seed(0)
+    h,w,b,y = torch.randn(600, 32),torch.randn(500, 32)/5,torch.randn(500),torch.randint(0, 500, (600,))
+    grads = []
+    for half in (False,True):
+        xs = [o.clone().requires_grad_() for o in (h,w,b)]
+        with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = linear_cross_entropy(*xs, y)
+        assert loss.dtype==torch.float32
+        grads.append([loss.detach(), *torch.autograd.grad(loss, xs)])
+    for a,c in zip(*grads): assert a.dtype==c.dtype and (a-c).norm() < 0.02*c.norm()
+
+
+def test_no_tensor_of_places_times_words_is_made():
+    "Nothing larger than the matrix itself is ever asked for"
+    from torch.utils._python_dispatch import TorchDispatchMode
+    largest = 0
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for o in (out if isinstance(out, (tuple,list)) else [out]):
+                if isinstance(o, torch.Tensor): largest = max(largest, o.numel())
+            return out
+    h,w,y = torch.randn(2000, 8, requires_grad=True),torch.randn(900, 8, requires_grad=True),torch.randint(0, 900, (2000,))
+    with Watch(): linear_cross_entropy(h, w, None, y).backward()
+    assert 0 < largest <= 256*900 < 2000*900
+    largest = 0
+    with Watch(): F.cross_entropy(h@w.T, y).backward()
+    assert largest == 2000*900
+
+
+def test_lazy_logits_are_logits_to_whoever_looks():
+    lm = pair()[0].train()
+    x = batches()[0]
+    torch.manual_seed(0)
+    plain = lm(x)[0]
+    lm[1].lazy = True
+    lm.reset()
+    torch.manual_seed(0)
+    lazy = lm(x)[0]
+    assert isinstance(lazy, LazyLogits) and lazy._logits is None and len(lazy)==len(x) and lazy.float() is lazy
+    assert lazy.shape == plain.shape and torch.equal(lazy[0], plain[0]) and torch.equal(lazy.argmax(-1), plain.argmax(-1))
+    torch.testing.assert_close(F.cross_entropy(lazy.flatten(0,1), x.flatten()), lazy.loss(x))
+    assert torch.equal(torch.softmax(lazy, -1), plain.softmax(-1))
+    assert isinstance(lm.eval()(x)[0], torch.Tensor)
+    copy.deepcopy(lm)
+
+
+@pytest.mark.parametrize('drop', [0, 1])
+def test_training_step_without_logits_equals_fastai(drop):
+    "The whole model's gradients with `LazyLogits`, and with dropout 0 at any size of batch, to 1e-5"
+    kw = {} if drop else dict(output_p=0., hidden_p=0., input_p=0., embed_p=0., weight_p=0.)
+    ours,theirs = pair(**kw)
+    ours[1].lazy = True
+    names = {v.data_ptr(): k for k,v in fastai_state_dict(ours).items() if 'encoder_dp' not in k and '1.decoder.weight' not in k}
+    for m in (ours,theirs):
+        m.train(bool(drop))                                                # fastai's model can't be reset after training without weight dropout
+        if not drop and m is ours: m[1].train()                            # lazy also without dropout
+    for n,x in enumerate(batches()):
+        grads = []
+        for m in (ours,theirs):
+            m.zero_grad()
+            torch.manual_seed(n)
+            logits,raw,dropped = m(x)
+            loss = logits.loss(x) if m is ours else F.cross_entropy(logits.flatten(0,1), x.flatten())
+            (loss + 2*dropped.pow(2).mean()).backward()
+            grads.append({k: p.grad.clone() for k,p in m.named_parameters()})
+        for k,g in grads[0].items():
+            torch.testing.assert_close(g, grads[1][names[ours.get_parameter(k).data_ptr()]], atol=1e-5, rtol=0)
+
+
+# ---- distributions of the dropouts, without a shared seed ----
+
+def _zeros_per(what, make, n=400):
+    "How many zeros each draw has along `what`, over `n` draws"
+    return torch.stack([(make()==0).float().mean(what) for _ in range(n)])
+
+
+@pytest.mark.parametrize('name', ['embedding', 'weight', 'rnn'])
+def test_dropout_distribution_is_fastais(name):
+    "Means and spreads of the share of zeros, per draw and per row, agree within 4 standard errors; other seeds on both sides"
+    p = 0.3
+    emb,x = nn.Embedding(40, 10),torch.arange(40)[None]
+    with torch.no_grad(): emb.weight.add_(5*emb.weight.sign())
+    ours_l,theirs_l = WeightDropLSTM(3, 12, p),fa.WeightDropout(nn.LSTM(3, 12, batch_first=True), p)
+    def theirs_w():
+        theirs_l._setweights()
+        return theirs_l.module.weight_hh_l0.detach()
+    make = dict(embedding=(lambda: EmbeddingDropout(emb, p)(x)[0].detach(), lambda: fa.EmbeddingDropout(emb, p)(x)[0].detach()),
+        weight=(lambda: ours_l.dropped_weights()[1].detach(), theirs_w),
+        rnn=(lambda: RNNDropout(p)(torch.ones(20, 6, 10))[:,0], lambda: fa.RNNDropout(p)(torch.ones(20, 6, 10))[:,0]))[name]
+    for dim in ((0,1), 1, 0):
+        torch.manual_seed(1)
+        a = _zeros_per(dim, make[0]).flatten()
+        torch.manual_seed(2)
+        b = _zeros_per(dim, make[1]).flatten()
+        se = (a.var()/400 + b.var()/400).sqrt()                            # at least 400 independent draws
+        assert (a.mean()-p).abs() < 4*se and (a.mean()-b.mean()).abs() < 4*se
+        assert 0.75 < a.std()/b.std().clamp(min=1e-9) < 1.33
+
+
+# ---- compiled, and in two processes ----
+
+@pytest.mark.parametrize('train', [False, True])
+def test_torch_compile_on_and_off(train, tmp_path, monkeypatch):
+    "The compiled model gives the outputs and gradients of the plain one, batch after batch"
+    import shutil
+    if not any(shutil.which(o) for o in ('g++','clang++','c++')): pytest.skip('torch.compile needs a C++ compiler, and there is none here')
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
+    warnings.simplefilter('ignore')
+    m = get_language_model(AWD_LSTM, 60, SMALL, drop_mult=0).train(train)
+    plain = copy.deepcopy(m)
+    torch._dynamo.reset()
+    fast = torch.compile(m)
+    for x in batches()[:3]:
+        a,b = fast(x)[0],plain(x)[0]
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+        for o in (a,b): o.pow(2).mean().backward()
+    for p,q in zip(m.parameters(), plain.parameters()): torch.testing.assert_close(p.grad, q.grad, atol=1e-5, rtol=0)
+    torch._dynamo.reset()
+
+
+two = '''
+import os, sys, torch, torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+from ulmfit_nb.awd_lstm import *
+from ulmfit_nb.batching import LMDataLoader
+rank,store,out,lazy = int(sys.argv[1]),sys.argv[2],sys.argv[3],int(sys.argv[4])
+dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+torch.set_num_threads(1)
+torch.manual_seed(0)
+docs = [torch.randint(2, 50, (n,)) for n in (90,41,77,130,62)]
+model = get_language_model(AWD_LSTM, 50, dict(emb_sz=8, n_hid=12), drop_mult=0)
+model[1].lazy = bool(lazy)
+def step(m, dl):
+    for x,y in dl:
+        pred,raw,dropped = m(x.as_subclass(torch.Tensor))
+        y = y.as_subclass(torch.Tensor)
+        loss = pred.loss(y) if isinstance(pred, LazyLogits) else F.cross_entropy(pred.flatten(0,1), y.flatten())
+        (loss + 2*dropped.pow(2).mean()).backward()
+ddp = nn.parallel.DistributedDataParallel(model)
+dl = LMDataLoader(docs, bs=4, seq_len=11, rank=rank, world=2)
+step(ddp, dl)
+mine = {k: p.grad.clone() for k,p in model.named_parameters()}
+n = len(list(dl))
+dist.destroy_process_group()
+if rank==0:
+    model.zero_grad(); model.reset()
+    joint = LMDataLoader(docs, bs=8, seq_len=11)
+    assert len(list(joint)) == n > 3
+    step(model, joint)
+    diff = max((p.grad-mine[k]).abs().max().item() for k,p in model.named_parameters())
+    open(out, 'w').write(f'{diff} {max(g.abs().max().item() for g in mine.values())}')
+'''
+
+
+@pytest.mark.parametrize('lazy', [0, 1])
+def test_two_processes_have_the_gradient_of_the_joint_batch(tmp_path, lazy):
+    "DDP over gloo, each process with mini-streams of its own, carried state, several batches"
+    ps = [subprocess.Popen([sys.executable, '-c', two, str(r), tmp_path/'store', tmp_path/'out', str(lazy)], stderr=subprocess.PIPE, text=True) for r in (0,1)]
+    errs = [p.communicate(timeout=240)[1] for p in ps]
+    assert [p.returncode for p in ps]==[0,0], errs
+    diff,size = map(float, (tmp_path/'out').read_text().split())
+    assert diff < 1e-5 < 1e-3 < size
