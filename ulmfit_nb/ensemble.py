@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib, json, torch
 import numpy as np, pandas as pd
 from pathlib import Path
+from fastcore.all import patch
 from torch import Tensor
 from .numericalization import *
 from .language_model import *
@@ -26,10 +27,11 @@ def reliability(
 )->pd.DataFrame:   # A row per bin that isn't empty: `confidence` (mean), `accuracy`, `n`, and the bin's edges `low`, `high`
     "How often the most likely class is right, by how likely it was said to be"
     probs,ys = torch.as_tensor(probs).double(),torch.as_tensor(ys)
-    if probs.ndim!=2 or len(probs)!=len(ys): raise ValueError(f'probs should be (n, n_classes) and ys (n,), but they are {tuple(probs.shape)} and {tuple(ys.shape)}')
+    shapes = f'{tuple(probs.shape)} and {tuple(ys.shape)}'
+    if probs.ndim!=2 or len(probs)!=len(ys): raise ValueError(f'probs should be (n, n_classes) and ys (n,), but they are {shapes}')
     conf,pred = probs.max(1)
     b = (conf*n_bins).ceil().long().clamp(1, n_bins)-1
-    df = pd.DataFrame({'bin':b.cpu(), 'confidence':conf.cpu(), 'accuracy':(pred==ys).double().cpu()})
+    df = pd.DataFrame(dict(bin=b.cpu(), confidence=conf.cpu(), accuracy=(pred==ys).double().cpu()))
     res = df.groupby('bin').agg(confidence=('confidence','mean'), accuracy=('accuracy','mean'), n=('confidence','size'))
     return res.assign(low=res.index/n_bins, high=(res.index+1)/n_bins).reset_index(drop=True)
 
@@ -96,7 +98,9 @@ def _sha(b): return hashlib.sha256(b).hexdigest()
 def _sha_file(f):
     with open(f, 'rb') as o: return hashlib.file_digest(o, 'sha256').hexdigest()
 def _signature(meta): return _sha(json.dumps({k:v for k,v in meta.items() if k!='sha256'}, sort_keys=True).encode())
+def _entry(f): return dict(bytes=f.stat().st_size, sha256=_sha_file(f))
 
+# %% ../nbs/08_ensemble.ipynb #0428a7c7
 def write_manifest(
     folder:Path, # Folder whose files are complete
     meta:dict,   # What else to remember, JSON-able
@@ -104,7 +108,7 @@ def write_manifest(
 ):
     "Write `meta` and the fingerprints of all files in `folder` to `folder/name`"
     folder = Path(folder)
-    files = {o.relative_to(folder).as_posix():dict(bytes=o.stat().st_size, sha256=_sha_file(o)) for o in sorted(folder.rglob('*')) if o.is_file() and o!=folder/name}
+    files = {o.relative_to(folder).as_posix():_entry(o) for o in sorted(folder.rglob('*')) if o.is_file() and o!=folder/name}
     meta = {'format':'ulmfit_nb', 'format_version':format_version, **meta, 'files':files}
     with atomic_path(folder/name) as f: Path(f).write_text(json.dumps({**meta, 'sha256':_signature(meta)}, ensure_ascii=False, indent=1), encoding='utf8')
 
@@ -190,24 +194,26 @@ class Ensemble:
         self.temperature = fit_temperature(self.predict_proba(texts), self.ys(labels), self.many)
         return self
 
-    def save(self,
-        folder:str|Path, # Made, or replaced where it holds an ensemble
-    )->Path:
-        "Write a folder per classifier, and `ensemble.json`"
-        folder = Path(folder)
-        if folder.exists() and not (folder/'ensemble.json').exists(): raise ValueError(f'{folder} exists and is no ensemble: give another folder, or remove it first')
-        names = [f"{i}_{'backwards' if o.dls.backwards else 'forwards'}" for i,o in enumerate(self.learners)]
-        with atomic_path(folder) as tmp:
-            for n,o in zip(names, self.learners): o.export((Path(tmp)/n).absolute())
-            write_manifest(tmp, {'kind':'ensemble', 'temperature':self.temperature, 'members':names}, 'ensemble.json')
-        return folder
-
-    @classmethod
-    def load(cls,
-        folder:str|Path # Written by `save`
-    )->Ensemble:
-        "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
-        meta = read_manifest(folder, 'ensemble.json')
-        return cls([load_classifier(Path(folder)/o) for o in meta['members']], meta['temperature'])
-
     def __repr__(self): return f"Ensemble({' + '.join('backwards' if o.dls.backwards else 'forwards' for o in self.learners)}, temperature={self.temperature:.3f})"
+
+# %% ../nbs/08_ensemble.ipynb #7f4ef2cc
+@patch
+def save(self:Ensemble,
+    folder:str|Path, # Made, or replaced where it holds an ensemble
+)->Path:
+    "Write a folder per classifier, and `ensemble.json`"
+    folder = Path(folder)
+    if folder.exists() and not (folder/'ensemble.json').exists(): raise ValueError(f'{folder} exists and is no ensemble: give another folder, or remove it first')
+    names = [f"{i}_{'backwards' if o.dls.backwards else 'forwards'}" for i,o in enumerate(self.learners)]
+    with atomic_path(folder) as tmp:
+        for n,o in zip(names, self.learners): o.export((Path(tmp)/n).absolute())
+        write_manifest(tmp, dict(kind='ensemble', temperature=self.temperature, members=names), 'ensemble.json')
+    return folder
+
+@patch(cls_method=True)
+def load(cls:Ensemble,
+    folder:str|Path # Written by `save`
+)->Ensemble:
+    "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
+    meta = read_manifest(folder, 'ensemble.json')
+    return cls([load_classifier(Path(folder)/o) for o in meta['members']], meta['temperature'])

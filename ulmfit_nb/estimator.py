@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib, io, json, numbers, shutil, tempfile, time, warnings, zipfile
 import numpy as np, pandas as pd, torch
 from contextlib import contextmanager
-from fastcore.all import ifnone
+from fastcore.all import ifnone, patch
 from pathlib import Path
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -51,10 +51,13 @@ def _as_labels(y, n, name='y'):
     y = pd.Series(list(column_or_1d(y, warn=True)), dtype=object)
     if len(y)!=n: raise ValueError(f'there are {n} texts, but {len(y)} labels in {name}: inconsistent numbers of samples')
     gaps = np.flatnonzero(y.isna())
-    if len(gaps): raise ValueError(f'{name} has no label at position {gaps[0]} ({len(gaps)} in all): it contains NaN or None; leave such rows out, or pass their texts as unlabelled')
+    way_out = 'leave such rows out, or pass their texts as unlabelled'
+    if len(gaps): raise ValueError(f'{name} has no label at position {gaps[0]} ({len(gaps)} in all): it contains NaN or None; {way_out}')
     if len({isinstance(o, str) for o in y})>1: raise ValueError(f'{name} mixes labels of different types: {sorted({type(o).__name__ for o in y})}')
     y = np.asarray(y.tolist())
-    if y.dtype.kind=='f' and (np.isinf(y).any() or (y!=y.round()).any()): raise ValueError(f'Unknown label type: {name} holds numbers such as {y[y!=y.round()][:1]}, which are no classes; see text_classifier_learner for targets that are numbers')
+    if y.dtype.kind=='f' and (np.isinf(y).any() or (y!=y.round()).any()):
+        way_out = 'see text_classifier_learner for targets that are numbers'
+        raise ValueError(f'Unknown label type: {name} holds numbers such as {y[(y!=y.round())|np.isinf(y)][0]}, which are no classes; {way_out}')
     if y.dtype.kind in 'mMcVO': raise ValueError(f'Unknown label type: {name} holds {y.dtype}; labels are str, int or bool')
     return y
 
@@ -125,6 +128,7 @@ def _quiet(learn, verbose):
     else:
         with learn.no_bar(), learn.no_logging(): yield
 
+# %% ../nbs/10_estimator.ipynb #16fc1af9
 class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
     "A text classifier with scikit-learn's conventions: language model, gradual unfreezing, one direction or both, calibrated"
     def __init__(self,
@@ -184,119 +188,28 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         classes = np.unique(y)
         df = self._table(X, y, classes, valid, seed)
         alone = [o for o,n in zip(*np.unique(y, return_counts=True)) if n==1]
-        if alone: warnings.warn(f'class {alone[0]!r} has a single text; it is trained on, and nothing can be said about how well it is recognized')
+        if alone: warnings.warn(f'class {alone[0].item()!r} has a single text; it is trained on, and nothing can be said about how well it is recognized')
+        train,held,history,lms,members = df[~df.is_valid],df[df.is_valid],_History(),{},[]
+        bs = self.bs or (64 if self._device().type=='cuda' else 16 if len(train)<1000 else 32)
         with self._work_folder(df, more) as folder:
-            history,members,lms = _History(),[],{}
             for d in self.directions:
-                lm,clas = self._one_direction(folder, df, more, classes.tolist(), d=='bwd', seed, history)
-                members.append(clas)
-                lms[d] = lm
-            ens = Ensemble(members)
-            for o in (*members, *lms.values()): o.path = Path('.') # the folder is about to go
-        held = df[df.is_valid]
-        self.classes_,self.ensemble_,self.n_valid_,self.valid_accuracy_ = classes,ens,len(held),None
-        self.history_,self._lms,self._folder = pd.DataFrame(history.rows),lms,None
-        if len(held):
-            p = ens.predict_proba(held.text)
-            yv = ens.ys(held.label)
-            self.valid_accuracy_ = float((p.argmax(1)==yv).float().mean())
-            if self.calibrate: ens.temperature = fit_temperature(p, yv)
+                lms[d],pre = self._fit_lm(folder, [*train.text, *more], d=='bwd', bs, seed, history)
+                members.append(self._fit_classifier(folder, df, classes.tolist(), lms[d], pre, bs, seed, history))
+        for o in (*members, *lms.values()):
+            o.model.eval()
+            o.path = Path('.') # the folder is gone
+        self.classes_,self.directions_,self.pretrained_ = classes,tuple(self.directions),pre.name if pre else None
+        self.ensemble_,self.history_,self._lms,self._folder = Ensemble(members),pd.DataFrame(history.rows),lms,None
+        self.n_valid_,self.valid_accuracy_ = len(held),None
+        if len(held): self._calibrate(held)
         self.seconds_ = time.monotonic()-start
         return self
 
-    def _check_params(self):
-        if self.size not in sizes: raise ValueError(f"size is {self.size!r}; it can be {', '.join(sizes)}")
-        if self.tokenizer not in (None, *_kinds): raise ValueError(f"tokenizer is {self.tokenizer!r}; it can be {', '.join(_kinds)}, or None for the pretrained model's")
-        ok = isinstance(self.directions, (list,tuple)) and len(self.directions) and len(set(self.directions))==len(self.directions) and set(self.directions)<={'fwd','bwd'}
-        if not ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
-
-    def _seed(self):
-        r = self.random_state
-        return int(r) if isinstance(r, numbers.Integral) else int(check_random_state(r).randint(2**31-1))
-
-    def _table(self, X, y, classes, valid, seed):
-        "Texts, labels, and which are held out"
-        df = pd.DataFrame({'text':pd.Series(X, dtype=object), 'label':pd.Series(y.tolist(), dtype=object)})
-        if valid is None or isinstance(valid, numbers.Real): return df.assign(is_valid=hold_out(y, float(ifnone(valid, self.validation_fraction) or 0), seed))
-        try: Xv,yv = valid
-        except (TypeError,ValueError): raise ValueError('valid should be a pair (X, y) of texts and labels, or a share between 0 and 1') from None
-        Xv,yv = check_X_y(Xv, yv, classes.tolist())
-        held = pd.DataFrame({'text':pd.Series(Xv, dtype=object), 'label':pd.Series(yv.tolist(), dtype=object)})
-        return pd.concat([df.assign(is_valid=False), held.assign(is_valid=True)], ignore_index=True)
-
-    @contextmanager
-    def _work_folder(self, df, more):
-        "A folder for this training, and no other"
-        if self.checkpoint_dir is None:
-            with tempfile.TemporaryDirectory() as d: yield Path(d)
-            return
-        what = {k:repr(v) for k,v in self.get_params().items() if k not in ('checkpoint_dir','verbose')}
-        sha = hashlib.sha256(json.dumps([what, df.astype(str).values.tolist(), more]).encode()).hexdigest()
-        folder = Path(self.checkpoint_dir)/sha[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-        if not any(Path(self.checkpoint_dir).iterdir()): Path(self.checkpoint_dir).rmdir()
-
-    def _keep(self, name): return [] if self.checkpoint_dir is None else [Checkpointer(name, every=60.)]
-
-    def _one_direction(self, path, df, more, classes, backwards, seed, history):
-        "Language model and classifier that read in one direction"
-        dev,direction = torch.device(ifnone(self.device, default_device())),'bwd' if backwards else 'fwd'
-        train = df[~df.is_valid]
-        texts = [*train.text, *more]
-        bs = self.bs or (64 if dev.type=='cuda' else 16 if len(train)<1000 else 32)
-        n_words = sum(len(t.split())+2 for t in texts)
-        lm_bs = max(1, min(bs, n_words//(4*self.seq_len)))
-        aside = np.random.default_rng(seed).permutation(len(texts))[:max(1, min(len(texts)//10, 5000))]
-        pre,tok = self._start(backwards)
-        self.pretrained_ = pre.name if pre else None
-        kw = dict(seq_len=self.seq_len, path=path, device=dev)
-        set_seed(seed, reproducible=True)
-        block = TextBlock.from_df('text', is_lm=True, min_freq=self.min_freq, max_vocab=self.max_vocab, backwards=backwards, **tok)
-        split = IndexSplitter(aside.tolist()) if len(texts)>1 else lambda o: ([0],[0])
-        dls_lm = DataBlock(block, get_x=ColReader('text'), splitter=split).dataloaders(pd.DataFrame({'text':texts}), bs=lm_bs, **kw)
-        start = dict(pretrained=str(pre), drop_mult=ifnone(self.lm_drop_mult, .3)) if pre else dict(pretrained=False, config=sizes[self.size], drop_mult=ifnone(self.lm_drop_mult, .1))
-        lm = language_model_learner(dls_lm, AWD_LSTM, **start)
-        lm.model_dir = f'{direction}_language_model'
-        history.now = dict(direction=direction, stage='language model')
-        with _quiet(lm, self.verbose):
-            if pre and self.lm_epochs:
-                lm.fit_one_cycle(1, 2e-2, cbs=[history, *self._keep('head')])
-                lm.unfreeze()
-            if self.lm_epochs: lm.fit_one_cycle(self.lm_epochs, self.lm_lr or (2e-3 if pre else 1e-2), cbs=[history, *self._keep('all')])
-        set_seed(seed+1, reproducible=True)
-        tok = {'tok':dls_lm.train_ds.tokenizer.tok, 'rules':dls_lm.train_ds.tokenizer.rules}
-        blocks = TextBlock.from_df('text', vocab=lm.vocab, backwards=backwards, **tok),CategoryBlock(vocab=classes, sort=False)
-        data = df if df.is_valid.any() else pd.concat([df, df[:1].assign(is_valid=True)], ignore_index=True) # fastai wants something to validate on
-        dblock = DataBlock(blocks, get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter('is_valid'))
-        dls = dblock.dataloaders(data, bs=min(bs, len(train)), **kw)
-        if self.balanced_sampling: draw_balanced(dls)
-        clas = text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], drop_mult=ifnone(self.drop_mult, .5 if pre else .2), pretrained=False,
-            metrics=accuracy, class_weight=self.class_weight, label_smoothing=self.label_smoothing)
-        clas.model_dir = f'{direction}_classifier'
-        clas.encoder.load_state_dict(lm.encoder.state_dict())
-        history.now = dict(direction=direction, stage='classifier')
-        plan = dict(recipes['pretrained' if pre else 'scratch'])
-        plan['epochs'] = enough_epochs(plan['epochs'], len(train), 4000 if pre else 10000)
-        plan = {k:ifnone(getattr(self, k), v) for k,v in plan.items()}
-        per_step = {i:dict(cbs=self._keep(f'step{i}')) for i in range(len(plan['epochs']))}
-        watch = dict(monitor=self.monitor, patience=self.patience) if df.is_valid.any() else {}
-        with _quiet(clas, self.verbose): clas.fit_gradual(**plan, **watch, seed=seed+2, cbs=history, per_step=per_step)
-        for o in (lm,clas): o.model.eval()
-        return lm,clas
-
-    def _start(self, backwards):
-        "Folder of the pretrained model, or None; and how to cut texts into tokens"
-        folder = None
-        if self.pretrained is True:
-            try: folder = find_pretrained(default_pretrained, backwards)
-            except FileNotFoundError: _say_once(f"There is no pretrained model '{default_pretrained}' here: starting from random weights (pretrained=False says that this is wanted)")
-        elif self.pretrained: folder = find_pretrained(str(self.pretrained), backwards)
-        if self.tokenizer is None and folder and (cfg := read_meta(folder/'model.json').get('tokenizer')):
-            tok = Tokenizer.from_config(cfg, folder)
-            return folder,{'tok':tok.tok, 'rules':tok.rules}
-        return folder,{'tok':_kinds[self.tokenizer or 'word'](self.lang)}
+    def _calibrate(self, held):
+        "Accuracy and temperature on the held-out part"
+        p,y = self.ensemble_.predict_proba(held.text),self.ensemble_.ys(held.label)
+        self.valid_accuracy_ = float((p.argmax(1)==y).float().mean())
+        if self.calibrate: self.ensemble_.temperature = fit_temperature(p, y)
 
     def predict_proba(self,
         X,    # Texts
@@ -330,73 +243,127 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
     )->LMLearner:
         "The fine-tuned language model, for generating text or as the start of another classifier"
         check_is_fitted(self, 'ensemble_')
-        d = direction or self.directions[0]
+        d = direction or self.directions_[0]
         if d not in self._lms:
-            if d not in self.directions: raise ValueError(f'there is no direction {d!r}; there are {self.directions}')
+            if d not in self.directions_: raise ValueError(f'there is no direction {d!r}; there are {self.directions_}')
             if self._folder is None: raise ValueError('this classifier was saved without its language model')
-            self._lms[d] = load_language_model(self._folder/self._name('language_model', d))
+            self._lms[d] = load_language_model(self._folder/self._part('language_model', d))
         return self._lms[d]
 
-    def _name(self, what, d): return what if d==self.directions[0] else f'{what}_{d}'
+# %% ../nbs/10_estimator.ipynb #b22e941d
+@patch
+def _check_params(self:ULMFiTClassifier):
+    if self.size not in sizes: raise ValueError(f"size is {self.size!r}; it can be {', '.join(sizes)}")
+    if self.tokenizer not in (None, *_kinds): raise ValueError(f"tokenizer is {self.tokenizer!r}; it can be {', '.join(_kinds)}, or None for the pretrained model's")
+    ok = [('fwd',),('bwd',),('fwd','bwd'),('bwd','fwd')]
+    if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
 
-    def save(self,
-        folder,                 # Made, or replaced where it holds a classifier of this kind
-        language_models=True    # Save these, too? They are as large again
-    )->Path:
-        "Write all that is needed to answer elsewhere: settings, labels, temperature, and for each direction weights, vocabulary, tokenizer and rules"
-        check_is_fitted(self, 'ensemble_')
-        folder = Path(folder)
-        ours = not folder.exists() or (folder/'estimator.json').exists() or folder.is_dir() and not any(folder.iterdir())
-        if not ours: raise ValueError(f'{folder} exists and holds something else: give another folder, or remove it first')
-        has_lms = language_models and (self._folder is not None or len(self._lms)==len(self.directions))
-        meta = dict(kind='estimator', pretrained=self.pretrained_, params={k:_plain(v) for k,v in self.get_params().items()}, classes=self.classes_.tolist(), dtype=self.classes_.dtype.str if self.classes_.dtype!=object else 'object',
-            temperature=self.ensemble_.temperature, history=self.history_.astype(object).where(self.history_.notna(), None).to_dict('records'), n_valid=self.n_valid_, valid_accuracy=self.valid_accuracy_, seconds=self.seconds_, language_models=has_lms)
-        with atomic_path(folder) as tmp:
-            tmp = Path(tmp).absolute()
-            for d,o in zip(self.directions, self.ensemble_.learners):
-                o.export(tmp/self._name('classifier', d))
-                if has_lms: self.language_model(d).export(tmp/self._name('language_model', d))
-            write_manifest(tmp, meta, 'estimator.json')
-        return folder
+@patch
+def _seed(self:ULMFiTClassifier):
+    r = self.random_state
+    return int(r) if isinstance(r, numbers.Integral) else int(check_random_state(r).randint(2**31-1))
 
-    @classmethod
-    def load(cls,
-        folder # Written by `save`
-    )->ULMFiTClassifier:
-        "The classifier in `folder`; a folder with a file that is missing, changed, cut off or of a newer format is refused"
-        folder = Path(folder)
-        meta = read_manifest(folder, 'estimator.json')
-        if meta.get('kind')!='estimator': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a ULMFiTClassifier")
-        res = cls(**{k:_unplain(v) for k,v in meta['params'].items()})
-        res.classes_ = np.array(meta['classes'], dtype=meta['dtype'])
-        res.ensemble_ = Ensemble([load_classifier(folder/res._name('classifier', d)) for d in res.directions], meta['temperature'])
-        res.history_,res.n_valid_,res.valid_accuracy_,res.seconds_ = pd.DataFrame(meta['history']),meta['n_valid'],meta['valid_accuracy'],meta['seconds']
-        res.pretrained_ = meta['pretrained']
-        res._lms,res._folder = {},folder if meta['language_models'] else None
-        return res
+@patch
+def _table(self:ULMFiTClassifier, X, y, classes, valid, seed):
+    "Texts, labels, and which are held out"
+    df = pd.DataFrame({'text':pd.Series(X, dtype=object), 'label':pd.Series(y.tolist(), dtype=object)})
+    if valid is None or isinstance(valid, numbers.Real):
+        return df.assign(is_valid=hold_out(y, float(ifnone(valid, self.validation_fraction) or 0), seed))
+    try: Xv,yv = valid
+    except (TypeError,ValueError): raise ValueError('valid should be a pair (X, y) of texts and labels, or a share between 0 and 1') from None
+    Xv,yv = check_X_y(Xv, yv, classes.tolist())
+    held = pd.DataFrame({'text':pd.Series(Xv, dtype=object), 'label':pd.Series(yv.tolist(), dtype=object)})
+    return pd.concat([df.assign(is_valid=False), held.assign(is_valid=True)], ignore_index=True)
 
-    def __getstate__(self):
-        "For pickle and joblib: the settings, and what was learned as the bytes of `save`"
-        state = {'params':self.get_params()}
-        if hasattr(self, 'ensemble_'):
-            buf = io.BytesIO()
-            with tempfile.TemporaryDirectory() as d, zipfile.ZipFile(buf, 'w') as z:
-                for f in sorted(self.save(Path(d)/'m').rglob('*')):
-                    if f.is_file(): z.write(f, f.relative_to(Path(d)/'m'))
-            state['saved'] = buf.getvalue()
-        return state
+@patch
+@contextmanager
+def _work_folder(self:ULMFiTClassifier, df, more):
+    "A folder for this training, and no other"
+    if self.checkpoint_dir is None:
+        with tempfile.TemporaryDirectory() as d: yield Path(d)
+        return
+    what = {k:repr(v) for k,v in self.get_params().items() if k not in ('checkpoint_dir','verbose')}
+    sha = hashlib.sha256(json.dumps([what, df.astype(str).values.tolist(), more]).encode()).hexdigest()
+    folder = Path(self.checkpoint_dir)/sha[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+    if not any(Path(self.checkpoint_dir).iterdir()): Path(self.checkpoint_dir).rmdir()
 
-    def __setstate__(self, state):
-        self.__init__(**state['params'])
-        if 'saved' not in state: return
-        with tempfile.TemporaryDirectory() as d:
-            with zipfile.ZipFile(io.BytesIO(state['saved'])) as z: z.extractall(d)
-            res = ULMFiTClassifier.load(d)
-            if res._folder is not None:
-                for o in res.directions: res.language_model(o)
-        res._folder = None
-        self.__dict__.update({k:v for k,v in vars(res).items() if k not in state['params']})
+# %% ../nbs/10_estimator.ipynb #30f1d2f5
+def _name(backwards): return 'bwd' if backwards else 'fwd'
 
+@patch
+def _device(self:ULMFiTClassifier): return torch.device(ifnone(self.device, default_device()))
+
+@patch
+def _keep(self:ULMFiTClassifier, name): return [] if self.checkpoint_dir is None else [Checkpointer(name, every=60.)]
+
+@patch
+def _start(self:ULMFiTClassifier, backwards):
+    "Folder of the pretrained model, or None; and how to cut texts into tokens"
+    folder = None
+    if self.pretrained is True:
+        try: folder = find_pretrained(default_pretrained, backwards)
+        except FileNotFoundError:
+            _say_once(f"There is no pretrained model '{default_pretrained}' here: starting from random weights (pretrained=False says that this is wanted)")
+    elif self.pretrained: folder = find_pretrained(str(self.pretrained), backwards)
+    if self.tokenizer is None and folder and (cfg := read_meta(folder/'model.json').get('tokenizer')):
+        tok = Tokenizer.from_config(cfg, folder)
+        return folder,{'tok':tok.tok, 'rules':tok.rules}
+    return folder,{'tok':_kinds[self.tokenizer or 'word'](self.lang)}
+
+@patch
+def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
+    "The language model of one direction, and whether it began with a pretrained one"
+    set_seed(seed, reproducible=True)
+    pre,tok = self._start(backwards)
+    block = TextBlock.from_df('text', is_lm=True, min_freq=self.min_freq, max_vocab=self.max_vocab, backwards=backwards, **tok)
+    aside = np.random.default_rng(seed).permutation(len(texts))[:max(1, min(len(texts)//10, 5000))]
+    split = IndexSplitter(aside.tolist()) if len(texts)>1 else lambda o: ([0],[0])
+    n_words = sum(len(t.split())+2 for t in texts)
+    bs = max(1, min(bs, n_words//(4*self.seq_len))) # some steps, even with little text
+    dblock = DataBlock(block, get_x=ColReader('text'), splitter=split)
+    dls = dblock.dataloaders(pd.DataFrame({'text':texts}), bs=bs, seq_len=self.seq_len, path=path, device=self._device())
+    drop_mult = ifnone(self.lm_drop_mult, .3 if pre else .1)
+    start = dict(pretrained=str(pre)) if pre else dict(pretrained=False, config=sizes[self.size])
+    lm = language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, **start)
+    lm.model_dir = f'{_name(backwards)}_language_model'
+    history.now = dict(direction=_name(backwards), stage='language model')
+    if not self.lm_epochs: return lm,pre
+    with _quiet(lm, self.verbose):
+        if pre:
+            lm.fit_one_cycle(1, 2e-2, cbs=[history, *self._keep('head')])
+            lm.unfreeze()
+        lm.fit_one_cycle(self.lm_epochs, self.lm_lr or (2e-3 if pre else 1e-2), cbs=[history, *self._keep('all')])
+    return lm,pre
+
+@patch
+def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed, history):
+    "The classifier of one direction, on the encoder of `lm`"
+    set_seed(seed+1, reproducible=True)
+    backwards,held = lm.dls.backwards,bool(df.is_valid.any())
+    tok = lm.dls.train_ds.tokenizer
+    blocks = TextBlock.from_df('text', vocab=lm.vocab, backwards=backwards, tok=tok.tok, rules=tok.rules),CategoryBlock(vocab=classes, sort=False)
+    dblock = DataBlock(blocks, get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter('is_valid'))
+    if not held: df = pd.concat([df, df[:1].assign(is_valid=True)], ignore_index=True) # fastai wants something to validate on
+    bs = min(bs, int((~df.is_valid).sum()))
+    dls = dblock.dataloaders(df, bs=bs, seq_len=self.seq_len, path=path, device=self._device())
+    if self.balanced_sampling: draw_balanced(dls)
+    how = dict(class_weight=self.class_weight, label_smoothing=self.label_smoothing, drop_mult=ifnone(self.drop_mult, .5 if pre else .2))
+    clas = text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], pretrained=False, metrics=accuracy, **how)
+    clas.model_dir = f'{_name(backwards)}_classifier'
+    clas.encoder.load_state_dict(lm.encoder.state_dict())
+    history.now = dict(direction=_name(backwards), stage='classifier')
+    plan = dict(recipes['pretrained' if pre else 'scratch'])
+    plan['epochs'] = enough_epochs(plan['epochs'], len(dls.train_ds), 4000 if pre else 10000)
+    plan = {k:ifnone(getattr(self, k), v) for k,v in plan.items()}
+    watch = dict(monitor=self.monitor, patience=self.patience) if held else {}
+    per_step = {i:dict(cbs=self._keep(f'step{i}')) for i in range(len(plan['epochs']))}
+    with _quiet(clas, self.verbose): clas.fit_gradual(**plan, **watch, seed=seed+2, cbs=history, per_step=per_step)
+    return clas
+
+# %% ../nbs/10_estimator.ipynb #abcdaa4d
 def _plain(v):
     "A setting as JSON: dictionaries as pairs, since their keys may be numbers"
     if isinstance(v, dict): return {'pairs':[[_plain(k),_plain(o)] for k,o in v.items()]}
@@ -407,3 +374,72 @@ def _plain(v):
 def _unplain(v):
     if isinstance(v, dict): return {k:_unplain(o) for k,o in v['pairs']}
     return tuple(_unplain(o) for o in v) if isinstance(v, list) else v
+
+_facts = 'directions','pretrained','n_valid','valid_accuracy','seconds'
+
+@patch
+def _part(self:ULMFiTClassifier, what, d): return what if d==self.directions_[0] else f'{what}_{d}'
+
+@patch
+def save(self:ULMFiTClassifier,
+    folder,                 # Made, or replaced where it holds a classifier of this kind
+    language_models=True    # Save these, too? They are as large again
+)->Path:
+    "Write all that is needed to answer elsewhere: settings, labels, temperature, and for each direction weights, vocabulary, tokenizer and rules"
+    check_is_fitted(self, 'ensemble_')
+    folder = Path(folder)
+    ours = not folder.exists() or (folder/'estimator.json').exists() or folder.is_dir() and not any(folder.iterdir())
+    if not ours: raise ValueError(f'{folder} exists and holds something else: give another folder, or remove it first')
+    has_lms = language_models and (self._folder is not None or len(self._lms)==len(self.directions_))
+    meta = dict(kind='estimator', params={k:_plain(v) for k,v in self.get_params().items()}, classes=self.classes_.tolist(), dtype=self.classes_.dtype.str)
+    meta.update(temperature=self.ensemble_.temperature, language_models=has_lms, **{k:getattr(self, k+'_') for k in _facts})
+    meta['history'] = self.history_.astype(object).where(self.history_.notna(), None).to_dict('records')
+    with atomic_path(folder) as tmp:
+        tmp = Path(tmp).absolute()
+        for d,o in zip(self.directions_, self.ensemble_.learners):
+            o.export(tmp/self._part('classifier', d))
+            if has_lms: self.language_model(d).export(tmp/self._part('language_model', d))
+        write_manifest(tmp, meta, 'estimator.json')
+    return folder
+
+@patch(cls_method=True)
+def load(cls:ULMFiTClassifier,
+    folder # Written by `save`
+)->ULMFiTClassifier:
+    "The classifier in `folder`; a folder with a file that is missing, changed, cut off or of a newer format is refused"
+    folder = Path(folder)
+    meta = read_manifest(folder, 'estimator.json')
+    if meta.get('kind')!='estimator': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a ULMFiTClassifier")
+    res = cls(**{k:_unplain(v) for k,v in meta['params'].items()})
+    res.classes_ = np.array(meta['classes'], dtype=meta['dtype'])
+    for k in _facts: setattr(res, k+'_', _unplain(meta[k]))
+    res.ensemble_ = Ensemble([load_classifier(folder/res._part('classifier', d)) for d in res.directions_], meta['temperature'])
+    res.history_,res._lms,res._folder = pd.DataFrame(meta['history']),{},folder if meta['language_models'] else None
+    return res
+
+# %% ../nbs/10_estimator.ipynb #70e04c8f
+@patch
+def __getstate__(self:ULMFiTClassifier):
+    "For pickle and joblib: the settings, and what was learned as the bytes of `save`"
+    state = {'params':self.get_params()}
+    if hasattr(self, 'ensemble_'):
+        ours = {'classes_','ensemble_','history_','_lms','_folder', *(o+'_' for o in _facts), *state['params']}
+        state['others'] = {k:v for k,v in vars(self).items() if k not in ours}
+        buf = io.BytesIO()
+        with tempfile.TemporaryDirectory() as d, zipfile.ZipFile(buf, 'w') as z:
+            for f in sorted(self.save(Path(d)/'m').rglob('*')):
+                if f.is_file(): z.write(f, f.relative_to(Path(d)/'m'))
+        state['saved'] = buf.getvalue()
+    return state
+
+@patch
+def __setstate__(self:ULMFiTClassifier, state):
+    self.__init__(**state['params'])
+    if 'saved' not in state: return
+    with tempfile.TemporaryDirectory() as d:
+        with zipfile.ZipFile(io.BytesIO(state['saved'])) as z: z.extractall(d)
+        res = ULMFiTClassifier.load(d)
+        if res._folder is not None:
+            for o in res.directions_: res.language_model(o)
+    res._folder = None
+    self.__dict__.update(state['others'], **{k:v for k,v in vars(res).items() if k not in state['params']})

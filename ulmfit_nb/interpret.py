@@ -72,7 +72,8 @@ def text_report(
     from sklearn.metrics import classification_report
     ens,p,y = _answers(model, texts, labels)
     pred = (p>.5).int() if ens.many else p.argmax(1)
-    r = classification_report(y.numpy(), pred.numpy(), labels=range(len(ens.labels)), target_names=list(map(str, ens.labels)), output_dict=True, zero_division=0)
+    names = dict(labels=range(len(ens.labels)), target_names=list(map(str, ens.labels)))
+    r = classification_report(y.numpy(), pred.numpy(), output_dict=True, zero_division=0, **names)
     r = pd.DataFrame({k:v for k,v in r.items() if isinstance(v, dict)}).T
     return r.set_axis(['precision','recall','f1','n'], axis=1).astype({'n':int})
 
@@ -183,6 +184,7 @@ class Attribution:
 
     def __repr__(self): return f"Attribution({self.label}: {', '.join(f'{w} {s:+.2f}' for w,s in self.top())})"
 
+# %% ../nbs/09_interpret.ipynb #44c2c8d1
 def attribute(
     model,          # Classifier
     text:str,       # The text
@@ -205,7 +207,9 @@ def attribute(
         shares,at,at0 = _integrate(o, ens, ids.flip(0) if o.dls.backwards else ids, idx, n_steps, bs)
         res.append((toks, shares.flip(0) if o.dls.backwards else shares, at, at0))
     shares = torch.stack([o[1] for o in res]).mean(0)
-    return Attribution(res[0][0], shares, ens.labels[idx] if ens.labels else None, *(float(np.mean([o[i] for o in res])) for i in (2,3)), float(p[idx]) if ens.labels else None)
+    score,base = (float(np.mean([o[i] for o in res])) for i in (2,3))
+    what = dict(label=ens.labels[idx], probability=float(p[idx])) if ens.labels else dict(label=None)
+    return Attribution(res[0][0], shares, score=score, base=base, **what)
 
 # %% ../nbs/09_interpret.ipynb #33aebb6f
 def _probs_of_ids(ens, docs):
