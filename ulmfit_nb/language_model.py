@@ -4,16 +4,19 @@
 
 # %% ../nbs/05_language_model.ipynb #0ffc43d3
 from __future__ import annotations
-import copy, hashlib, json, os, pickle, sys
+import copy, hashlib, json, os, pickle, shutil, sys, tarfile
+import http.client, urllib.error, urllib.request
 from importlib import metadata, resources
 import torch
 from fastcore.all import *
 from fastai.basics import Learner, CrossEntropyLossFlat, DataLoaders, get_model, rank_distrib, distrib_barrier, join_path_file
 from fastai.callback.core import Callback
 from fastai.torch_core import to_float
-from fastai.callback.rnn import rnn_cbs
+from fastai.callback.rnn import ModelResetter, RNNCallback, RNNRegularizer
 from fastai.callback.schedule import *
 from fastai.data.core import Datasets
+from fastai.learner import AvgLoss, AvgMetric, AvgSmoothLoss, Recorder, mk_metric
+from fastai.metrics import Perplexity
 from safetensors import SafetensorError
 from safetensors.torch import save_file, load_file
 from .tokenization import *
@@ -23,10 +26,12 @@ from .awd_lstm import *
 from .awd_lstm import _model_meta
 
 # %% auto #0
-__all__ = ['format_version', 'default_pretrained', 'match_embeds', 'save_weights', 'load_weights', 'read_meta', 'LMCrossEntropy',
-           'CPUBfloat16', 'TextLearner', 'check_same_model', 'pretrained_places', 'find_pretrained',
-           'load_fastai_weights', 'LMLearner', 'arch_and_pretrained', 'language_model_learner', 'empty_dls',
-           'load_language_model']
+__all__ = ['format_version', 'default_pretrained', 'pretrained_urls', 'match_embeds', 'quantize_rows', 'dequantize_rows',
+           'save_weights', 'load_weights', 'read_meta', 'quantize_weights', 'LMCrossEntropy', 'CPUBfloat16',
+           'TokenLoss', 'TokenPerplexity', 'TokenMetric', 'TokenSmoothLoss', 'per_token', 'TokenRegularizer',
+           'TextLearner', 'check_same_model', 'pretrained_cache', 'pretrained_places', 'find_pretrained',
+           'load_fastai_weights', 'download_file', 'extract_files', 'convert_fastai', 'download_pretrained',
+           'LMLearner', 'arch_and_pretrained', 'language_model_learner', 'empty_dls', 'load_language_model']
 
 # %% ../nbs/05_language_model.ipynb #16ec15cf
 def match_embeds(
@@ -50,14 +55,58 @@ def match_embeds(
     if '1.decoder.bias' in res: res['1.decoder.bias'] = _match(old_wgts['1.decoder.bias'])
     return res
 
+# %% ../nbs/05_language_model.ipynb #22e597f9
+def quantize_rows(
+    t:torch.Tensor # Matrix, float, (…, n)
+)->tuple:          # Numbers of steps, int8 like `t`, and each row's step, float16, (…, 1)
+    "`t` in 255 steps per row; the error is half a step at most"
+    if not t.isfinite().all(): raise ValueError('there are numbers in it that are not finite: it cannot be stored in 8 bits')
+    step = (t.abs().amax(-1, keepdim=True)/127).clamp(min=6e-8).half()
+    if not step.isfinite().all(): raise ValueError(f'the largest number in it, {float(t.abs().max()):g}, is too large for 8 bits per weight')
+    return (t/step.float()).round().clamp(-127, 127).to(torch.int8), step
+
+def dequantize_rows(
+    q:torch.Tensor,   # Numbers of steps, int8, (…, n)
+    step:torch.Tensor # Each row's step, (…, 1)
+)->torch.Tensor:      # float32, like `q`
+    "What `quantize_rows` stands for"
+    return q.float()*step.float()
+
+# %% ../nbs/05_language_model.ipynb #4f27530d
+def _shrink(tensors, dtype):
+    "`tensors` as they are stored for `dtype`, and by name how"
+    if dtype is None: return tensors,{}
+    if dtype not in ('int8','float16','bfloat16'): raise ValueError(f"dtype is {dtype!r}; it can be 'int8', 'float16', 'bfloat16', or None for the weights as they are")
+    res,how = {},{}
+    for k,t in tensors.items():
+        if t.dtype!=torch.float32: res[k] = t
+        elif dtype=='int8' and t.ndim>1:
+            res[k],res[f'{k}.step'] = quantize_rows(t)
+            how[k] = 'int8'
+        else:
+            how[k] = 'float16' if dtype=='int8' else dtype
+            res[k] = t.to(getattr(torch, how[k]))
+            if not res[k].isfinite().all(): raise ValueError(f'{k} has numbers that {how[k]} cannot hold')
+    return res,how
+
+def _grow(tensors, how, fname):
+    "`tensors` in float32 again"
+    for k,h in how.items():
+        t,step = tensors.get(k),tensors.pop(f'{k}.step', None)
+        ok = t is not None and t.dtype==getattr(torch, h, None) and (h!='int8' or step is not None and step.shape==(*t.shape[:-1],1))
+        if not ok: raise ValueError(f"{fname}: its description says that '{k}' is stored as {h}, which is not what is there; copy both files again")
+        tensors[k] = dequantize_rows(t, step) if h=='int8' else t.float()
+    return tensors
+
 # %% ../nbs/05_language_model.ipynb #dc8073fc
-format_version = 1
+format_version = 2
 
 def save_weights(
     fname,        # File for the weights; its JSON goes beside it unless `json_name` says where
     tensors:dict, # Tensors by name. Tensors that share their memory are stored once
     meta:dict,    # What else to remember, JSON-able
-    json_name=None # File for `meta`, default `fname` with the suffix `.json`
+    json_name=None,# File for `meta`, default `fname` with the suffix `.json`
+    dtype=None     # Smaller: `'float16'`, `'bfloat16'` or `'int8'` (see below); default: as they are
 ):
     "Write `tensors` as safetensors and `meta` as JSON; either both are new afterwards or the old pair is found to be damaged"
     fname = Path(fname)
@@ -70,9 +119,11 @@ def save_weights(
         else: first[key] = k
     def own(t): return t.clone() if t.untyped_storage().nbytes()>t.nbytes else t # a view of a larger tensor gets memory of its own
     kept = {k: own(t.detach().to('cpu').contiguous()) for k,t in tensors.items() if k not in tied}
+    kept,small = _shrink(kept, dtype)
     with atomic_path(fname) as tmp:
         save_file(kept, tmp)
-        meta = {'format':'ulmfit_nb', 'format_version':format_version, **meta, 'tied':tied, 'sha256':_sha256(tmp), 'versions':_versions()}
+        meta = {'format':'ulmfit_nb', 'format_version':2 if small else 1, **meta, 'tied':tied, 'sha256':_sha256(tmp), 'versions':_versions()}
+        if small: meta['stored_as'] = small
     with atomic_path(json_name) as tmp: Path(tmp).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding='utf8')
 
 def load_weights(
@@ -88,6 +139,7 @@ def load_weights(
         raise ValueError(f'{fname} is not the file that was saved: it was changed, cut off, or belongs to another model; copy it again')
     try: tensors = load_file(fname, device=str(device))
     except SafetensorError as e: raise ValueError(f'{fname} is no safetensors file: {e}') from None
+    tensors = _grow(tensors, meta.get('stored_as', {}), fname)
     return {**tensors, **{k:tensors[v] for k,v in meta['tied'].items()}}, meta
 
 def read_meta(
@@ -115,6 +167,21 @@ def _own_version():
     from ulmfit_nb import __version__
     return __version__
 
+# %% ../nbs/05_language_model.ipynb #08977114
+def quantize_weights(
+    folder,      # Folder of a model, as written by `export`
+    out,         # Folder for the smaller one
+    dtype='int8' # `'int8'`, `'float16'` or `'bfloat16'`
+)->Path:
+    "A copy of a model's folder in which weights take fewer bytes; to be loaded like any other"
+    folder,out = Path(folder),Path(out)
+    tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
+    meta = {k:v for k,v in meta.items() if k not in ('format','format_version','tied','sha256','stored_as')}
+    with atomic_path(out) as tmp:
+        shutil.copytree(folder, tmp, ignore=shutil.ignore_patterns('weights.safetensors', 'model.json'))
+        save_weights(tmp/'weights.safetensors', tensors, meta, tmp/'model.json', dtype=dtype)
+    return out
+
 # %% ../nbs/05_language_model.ipynb #8b014303
 class LMCrossEntropy(CrossEntropyLossFlat):
     "Cross-entropy of the next token, from logits or from a decoder's `LazyLogits`"
@@ -128,6 +195,62 @@ class CPUBfloat16(Callback):
     "Marks a `TextLearner` that computes in bfloat16 on a CPU; predictions go to the loss as float32"
     order = 10
     def after_pred(self): self.learn.pred = to_float(self.pred)
+
+# %% ../nbs/05_language_model.ipynb #05004ab8
+class _PerToken:
+    "Mixin for a mean of fastai's: each batch weighs as many tokens as it has"
+    def accumulate(self, learn):
+        n = learn.yb[0].numel()
+        self.total += learn.to_detach(self._of_batch(learn))*n
+        self.count += n
+    def _of_batch(self, learn): return learn.loss.mean()
+
+class TokenLoss(_PerToken, AvgLoss):
+    "Mean loss per token"
+
+class TokenPerplexity(_PerToken, Perplexity):
+    "Exponential of the mean loss per token"
+
+class TokenMetric(_PerToken, AvgMetric):
+    "Mean of a function of predictions and targets per token"
+    def _of_batch(self, learn): return self.func(learn.pred, *learn.yb)
+
+# %% ../nbs/05_language_model.ipynb #916ff106
+class TokenSmoothLoss(AvgSmoothLoss):
+    "Smoothed training loss, to which a batch with fewer tokens contributes less"
+    def reset(self):
+        super().reset()
+        self.full,self.seen = 0,0.
+    def accumulate(self, learn):
+        n = learn.yb[0].numel()
+        self.full = max(self.full, n)
+        self.count += 1
+        self.seen += n/self.full # in full batches
+        self.val = torch.lerp(learn.to_detach(learn.loss.mean(), gather=False), self.val, self.beta**(n/self.full))
+    @property
+    def value(self): return self.val/(1-self.beta**self.seen)
+
+def per_token(
+    metric # fastai's metric, or a function of predictions and targets
+):         # The same per token, where it is one of fastai's means; others as they are
+    "`metric`, in which every token weighs the same"
+    kinds = {AvgLoss:TokenLoss, Perplexity:TokenPerplexity, AvgSmoothLoss:TokenSmoothLoss}
+    if isinstance(metric, type): metric = metric()
+    if type(metric) is AvgSmoothLoss: return TokenSmoothLoss(metric.beta)
+    if type(metric) in kinds: return kinds[type(metric)]()
+    return TokenMetric(metric.func) if type(metric) is AvgMetric else metric
+
+# %% ../nbs/05_language_model.ipynb #3ee5508b
+class TokenRegularizer(RNNRegularizer):
+    "AR and TAR in float32, over tokens that are there"
+    name = 'rnn_regularizer'
+    def after_loss(self):
+        if not self.training: return
+        raw,out = self.rnn.raw_out.float(),self.rnn.out.float()
+        real = raw.ne(0).any(-1) # a classifier's encoder gives zeros where padding is
+        def _mean(x, m): return (x.mean(-1)*m).sum()/m.sum().clamp(min=1)
+        if self.alpha: self.learn.loss_grad += self.alpha * _mean(out.pow(2), real)
+        if self.beta: self.learn.loss_grad += self.beta * _mean((raw[:,1:]-raw[:,:-1]).pow(2), real[:,1:] & real[:,:-1])
 
 # %% ../nbs/05_language_model.ipynb #d7a48871
 class TextLearner(Learner):
@@ -144,7 +267,7 @@ class TextLearner(Learner):
     ):
         super().__init__(dls, model, moms=moms, **kwargs)
         self.spec = spec
-        self.add_cbs(rnn_cbs(alpha, beta))
+        self.add_cbs([ModelResetter(), RNNCallback()] + [TokenRegularizer(alpha, beta)]*bool(alpha or beta))
 
     @property
     def encoder(self)->AWD_LSTM:
@@ -337,6 +460,7 @@ def load_encoder(self:TextLearner,
 @patch
 def export(self:TextLearner,
     folder='export', # Folder below `path`
+    dtype=None       # Smaller weights: `'int8'`, `'float16'` or `'bfloat16'`; default: as they are
 )->Path:
     "Save all that is needed to use the model elsewhere: weights, description, tokenizer; as a folder of safetensors and JSON"
     if not self.spec:
@@ -347,32 +471,49 @@ def export(self:TextLearner,
         Path(tmp).mkdir(parents=True, exist_ok=True)
         tok.save_files(tmp)
         meta = {**self.describe(), 'saved':'export'}
-        save_weights(Path(tmp)/'weights.safetensors', get_model(self.model).state_dict(), meta, Path(tmp)/'model.json')
+        save_weights(Path(tmp)/'weights.safetensors', get_model(self.model).state_dict(), meta, Path(tmp)/'model.json', dtype=dtype)
     return folder
 
 # %% ../nbs/05_language_model.ipynb #9c01fae3
 default_pretrained = 'wiki-en-compact'
 
+pretrained_urls = {f'wt103-{d}': dict(url=f'https://s3.amazonaws.com/fast-ai-modelzoo/wt103-{d}.tgz', sha256=None) for d in ('fwd','bwd')} # fastai publishes no checksum
+
+def _with_direction(name, backwards): return name if name.endswith(('-fwd','-bwd')) else f"{name}-{'bwd' if backwards else 'fwd'}"
+
+def pretrained_cache()->Path:
+    "Where downloaded models are kept: `$ULMFIT_HOME/pretrained`, else a folder in the user's cache"
+    return Path(os.environ.get('ULMFIT_HOME') or Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'ulmfit_nb')/'pretrained'
+
 def pretrained_places(
-    name:str,       # Name of a pretrained model, e.g. `wiki-en-compact`
+    name:str,       # Name of a pretrained model, e.g. `wiki-en-compact`; with `-fwd` or `-bwd` it says its direction itself
     backwards=False # The one that reads backwards?
 )->list:            # Folders, in the order in which they are looked at
     "Where the pretrained model `name` may be"
-    d = f"{name}-{'bwd' if backwards else 'fwd'}"
+    d = _with_direction(name, backwards)
     packages = [Path(resources.files(e.module)) for e in metadata.entry_points(group='ulmfit_nb.models')]
-    cache = Path(os.environ.get('ULMFIT_HOME') or Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'ulmfit_nb')
-    return [Path(name), *(p/d for p in [Path(resources.files('ulmfit_nb'))/'data'/'pretrained', *packages, cache/'pretrained'])]
+    return [Path(name), *(p/d for p in [Path(resources.files('ulmfit_nb'))/'data'/'pretrained', *packages, pretrained_cache()])]
 
 def find_pretrained(
-    name:str,       # Name of a pretrained model, or path to its folder
-    backwards=False # The one that reads backwards?
+    name:str,        # Name of a pretrained model, or path to its folder
+    backwards=False, # The one that reads backwards?
+    download=False   # Fetch it if it's not here and its address is known?
 )->Path:
     "The folder of the pretrained model `name`, or a `FileNotFoundError` with every place that was looked at"
-    places = pretrained_places(str(name), backwards)
+    name = str(name)
+    places,known = pretrained_places(name, backwards),pretrained_urls.get(_with_direction(name, backwards))
     for p in places:
-        if (p/'model.json').is_file(): return p
+        if (p/'model.json').is_file() or _fastai_pair(p): return p
+    if download and known: return download_pretrained(name, backwards)
     direction = 'backwards' if backwards else 'forwards'
-    raise FileNotFoundError(f"no pretrained model '{name}' that reads {direction}; looked for model.json in: {', '.join(map(str, places))}")
+    how = f"; it can be had from {known['url']}: download_pretrained('{name}', backwards={backwards})" if known else ''
+    raise FileNotFoundError(f"no pretrained model '{name}' that reads {direction}; looked for model.json in: {', '.join(map(str, places))}{how}. "
+        f"A folder that you put into {pretrained_cache()} is found by its name (the variable ULMFIT_HOME moves it)")
+
+def _fastai_pair(folder):
+    "The files of fastai's format in `folder`, weights and vocabulary, or None"
+    pth,pkl = (sorted(Path(folder).glob(o)) if Path(folder).is_dir() else [] for o in ('*.pth','itos*.pkl'))
+    return (pth[0],pkl[0]) if len(pth)==len(pkl)==1 else None
 
 # %% ../nbs/05_language_model.ipynb #fd72774e
 class _OnlyLists(pickle.Unpickler):
@@ -390,6 +531,111 @@ def load_fastai_weights(
     if not is_words: raise ValueError(f'{vocab_fname} is no list of words')
     return wgts.get('model', wgts), vocab
 
+# %% ../nbs/05_language_model.ipynb #b22758ef
+def download_file(
+    url:str,     # Address
+    dest,        # File to write
+    sha256=None, # Checksum that it must have, if known
+    timeout=30   # Seconds to wait for the server
+)->Path:
+    "`url` as a file; what an interrupted download left is not fetched again"
+    dest = Path(dest)
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    part = dest.with_name(f'{dest.name}.part')
+    have = part.stat().st_size if part.exists() else 0
+    req = urllib.request.Request(url, headers={'Range':f'bytes={have}-'} if have else {})
+    try:
+        with urllib.request.urlopen(req, timeout=timeout) as r:
+            goes_on = r.status==206 and (r.headers['Content-Range'] or '').startswith(f'bytes {have}-')
+            total = (have if goes_on else 0)+int(r.headers['Content-Length'] or 0)
+            with open(part, 'ab' if goes_on else 'wb') as f: shutil.copyfileobj(r, f)
+    except http.client.IncompleteRead: pass # what came of it is in the file
+    except urllib.error.HTTPError as e:
+        if e.code!=416: raise # 416: there is no rest, all of it has come
+        if (e.headers['Content-Range'] or '').endswith(f'/{have}'): total = have
+        else:
+            part.unlink()
+            raise ConnectionError(f'{url} is another file than the one that was begun; call again to fetch it from the start') from None
+    if part.stat().st_size<total:
+        raise ConnectionError(f'{url} broke off after {part.stat().st_size:,} of {total:,} bytes; call again to go on from there')
+    if sha256 and _sha256(part)!=sha256:
+        got = _sha256(part)
+        part.unlink()
+        raise ValueError(f'{url} is not the file that was expected: its checksum is {got}, not {sha256}; nothing was kept')
+    os.replace(part, dest)
+    return dest
+
+# %% ../nbs/05_language_model.ipynb #33db9ded
+def extract_files(
+    archive, # `.tgz` or `.tar`
+    folder   # Where its files go, all into this one folder
+)->list:     # Their paths
+    "The plain files of an archive, or a `ValueError` if there is anything else in it"
+    res,folder = [],Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive) as tar:
+            for m in tar:
+                if m.isdir(): continue
+                if not m.isfile() or m.name.startswith('/') or '..' in Path(m.name).parts or '\\' in m.name:
+                    raise ValueError(f'{archive} holds {m.name!r}, which is no plain file inside of it; it was not unpacked')
+                res.append(folder/Path(m.name).name)
+                with open(res[-1], 'wb') as f: shutil.copyfileobj(tar.extractfile(m), f)
+    except (tarfile.TarError,EOFError,OSError) as e: raise ValueError(f'{archive} is damaged: {e}; delete it and fetch it again') from None
+    return res
+
+# %% ../nbs/05_language_model.ipynb #0a811a04
+def convert_fastai(
+    source,         # Folder with fastai's weights (`.pth`) and vocabulary (`itos….pkl`)
+    folder,         # Folder to write
+    backwards=False # Does the model read backwards?
+)->Path:
+    "A pretrained model of fastai as a folder of ours"
+    with atomic_path(folder) as tmp: _write_fastai(source, tmp, backwards)
+    return Path(folder)
+
+def _write_fastai(source, folder, backwards):
+    pair = _fastai_pair(source)
+    if pair is None: raise ValueError(f'{source} does not hold one .pth file and one itos….pkl file')
+    wgts,vocab = load_fastai_weights(*pair)
+    model = get_language_model(AWD_LSTM, len(vocab), config=(config := {**awd_lstm_lm_config, **_sizes_of(wgts)}))
+    _load_state(model, wgts, pair[0])
+    meta = dict(kind='language_model', arch='AWD_LSTM', config=config, vocab=vocab, tokenizer=Tokenizer(WordTokenizer()).config(), seq_len=72, backwards=backwards, saved='export')
+    save_weights(Path(folder)/'weights.safetensors', model.state_dict(), meta, Path(folder)/'model.json')
+
+def _sizes_of(wgts):
+    "The sizes of a language model, from its weights"
+    n = len({k.split('.')[2] for k in wgts if k.startswith('0.rnns.')})
+    raw = wgts.get('0.rnns.0.weight_hh_l0_raw', wgts.get('0.rnns.0.weight_hh_l0'))
+    if raw is None or '0.encoder.weight' not in wgts: raise ValueError(f'these are not the weights of an AWD_LSTM language model: {list(wgts)[:4]}')
+    return dict(emb_sz=wgts['0.encoder.weight'].shape[1], n_hid=raw.shape[1], n_layers=n)
+
+# %% ../nbs/05_language_model.ipynb #5aa41261
+def download_pretrained(
+    name:str,       # Name of a pretrained model, one of `pretrained_urls`
+    backwards=False # The one that reads backwards?
+)->Path:
+    "The folder of a pretrained model, fetched into the cache if it isn't there"
+    d = _with_direction(name, backwards)
+    folder = pretrained_cache()/d
+    if (folder/'model.json').is_file(): return folder
+    if d not in pretrained_urls: raise ValueError(f"no address is known for '{d}'; known: {', '.join(pretrained_urls)}")
+    url,sha256 = pretrained_urls[d]['url'],pretrained_urls[d]['sha256']
+    try: archive = download_file(url, folder.with_name(f'{d}.tgz'), sha256)
+    except OSError as e:
+        places = ', '.join(map(str, pretrained_places(name, backwards)))
+        raise ConnectionError(f"the pretrained model '{d}' is not here and cannot be fetched. Looked in: {places}; asked {url}: {e}. "
+            f'Without a network, put its folder into {pretrained_cache()} (the variable ULMFIT_HOME moves it)') from e
+    with atomic_path(folder) as new:
+        files = extract_files(archive, new/'archive')
+        if _fastai_pair(new/'archive'): _write_fastai(new/'archive', new, d.endswith('-bwd'))
+        else:
+            for f in files: f.rename(new/f.name)
+            load_weights(new/'weights.safetensors', new/'model.json') # raises if something is wrong with it
+        shutil.rmtree(new/'archive')
+    archive.unlink()
+    return folder
+
 # %% ../nbs/05_language_model.ipynb #103b2a3f
 @patch
 def load_pretrained(self:TextLearner,
@@ -399,6 +645,10 @@ def load_pretrained(self:TextLearner,
 ):
     "Load a pretrained language model, matched to the data's vocabulary, and freeze all but the last group"
     distrib_barrier()
+    if vocab_fname is None and not (Path(wgts_fname)/'model.json').is_file() and _fastai_pair(wgts_fname):
+        if str(wgts_fname).endswith('-fwd' if self.dls.backwards else '-bwd'):
+            raise ValueError(f"{wgts_fname} reads in the other direction than the data here: build the data with backwards={not self.dls.backwards}")
+        wgts_fname,vocab_fname = _fastai_pair(wgts_fname)
     if vocab_fname is None:
         tensors,meta = load_weights(Path(wgts_fname)/'weights.safetensors', Path(wgts_fname)/'model.json')
         mine = self.describe()
@@ -419,6 +669,16 @@ def load_pretrained(self:TextLearner,
 @delegates(Learner.get_preds)
 class LMLearner(TextLearner):
     "A `TextLearner` for a language model"
+    @property
+    def metrics(self): return self._metrics
+    @metrics.setter
+    def metrics(self, v): self._metrics = L(v).map(mk_metric).map(per_token)
+
+    def add_cb(self, cb):
+        super().add_cb(cb)
+        for r in self._grab_cbs(Recorder): vars(r).update(loss=per_token(r.loss), smooth_loss=per_token(r.smooth_loss))
+        return self
+
     def get_preds(self,
         concat_dim=1,  # Axis along which batches are joined: that of the tokens
         reorder=False, # Put sorted items back in their order? A stream has not been sorted
@@ -429,6 +689,10 @@ class LMLearner(TextLearner):
 
 # %% ../nbs/05_language_model.ipynb #ceab19f7
 def _arch(name): return first(a for a in _model_meta if a.__name__==name)
+
+def _folder_sizes(folder):
+    pair = None if (folder/'model.json').is_file() else _fastai_pair(folder)
+    return _config_sizes(read_meta(folder/'model.json')) if pair is None else _sizes_of(load_fastai_weights(*pair)[0])
 
 def arch_and_pretrained(
     arch,            # `AWD_LSTM`
@@ -447,11 +711,11 @@ def arch_and_pretrained(
         try: folder = find_pretrained(default_pretrained, dls.backwards)
         except FileNotFoundError: _say_once(f"There is no pretrained model '{default_pretrained}' here: starting from random weights, "
             "nothing is frozen (pretrained=False says that this is wanted)")
-    elif pretrained: folder = find_pretrained(pretrained, dls.backwards)
+    elif pretrained: folder = find_pretrained(pretrained, dls.backwards, download=True)
     if arch not in _model_meta:
         raise ValueError(f'no configuration is known for {arch}; known: {", ".join(a.__name__ for a in _model_meta)} of ulmfit_nb')
     base = dict(_model_meta[arch][kind])
-    if folder and config is None: base.update(_config_sizes(read_meta(folder/'model.json')))
+    if folder and config is None: base.update(_folder_sizes(folder))
     return {**base, **(config or {})}, folder
 
 # %% ../nbs/05_language_model.ipynb #6426c941
