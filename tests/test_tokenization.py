@@ -3,6 +3,7 @@ import importlib.util,json,lzma,os,pickle,re,subprocess,sys,unicodedata
 from functools import partial
 from pathlib import Path
 import pytest
+from fastcore.basics import compose
 from fastcore.foundation import L
 from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
@@ -145,9 +146,40 @@ def test_one_long_word():
     assert list(tokenize1(t))==['xxbos', t]
     assert list(tokenize1(t.upper()+'a'))==['xxbos', (t+'a')]
 
-def test_imdb_reviews():
-    ts = _imdb(25, 1000)
+@pytest.mark.parametrize('n', [1000, pytest.param(25_000, marks=pytest.mark.slow)])
+def test_imdb_reviews(n):
+    ts = _imdb(25_000//n, n)
     assert tokenize_texts(ts)==fai.tokenize_texts(ts, n_workers=0)
+
+@slow
+@given(st.lists(mixed, min_size=1, max_size=6))
+def test_rules_of_many_texts(ts): assert RuleMemo()(ts)==[compose(*fai.defaults.text_proc_rules)(t) for t in ts]
+
+@settings(slow, max_examples=100)
+@given(st.lists(st.one_of(mixed, few), min_size=2, max_size=8))
+def test_many_texts_at_once(ways, ts):
+    "Documents of one chunk don't see each other"
+    assert ways[0].many(ts)==[ways[1](t) for t in ts]
+
+def test_memos_are_bounded(txts):
+    "New words without end: what is remembered stays under its limit and one chunk"
+    memo = PieceMemo(WordTokenizer(), max_pieces=500)
+    memo.shapes.max_shapes = 100
+    for i in range(40):
+        memo.many([f'w{i}x{j} a{j}-b{i}.' for j in range(50)])
+        assert len(memo.places)<700 and len(memo.toks)<1000 and len(memo.flat)<1500
+
+def test_progress_only_where_somebody_looks(txts, capsys):
+    tokenize_texts(txts[:20])
+    assert capsys.readouterr().out==''
+    tokenize_texts(txts[:20], progress=True)
+    assert capsys.readouterr().out!=''
+
+def test_rules_at_speed_for_other_tokenizers(txts):
+    for tok in (CharTokenizer(), fai.BaseTokenizer()): assert tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok)==fai.tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok, n_workers=0)
+
+def test_no_text_names_its_place():
+    with pytest.raises(ValueError, match=r"document 2 \('None'\)"): tokenize_texts(['a','b',None])
 
 # --- subwords ---
 

@@ -7,7 +7,6 @@ __all__ = ['make_vocab', 'Corpus', 'TokenizedDoc', 'atomic_path', 'Numericalize'
 
 # %% ../nbs/02_numericalization.ipynb #c0a470f5
 import hashlib,json,os,shutil,uuid
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from fastcore.foundation import *
 from fasttransform import Transform
 from .texts import check_texts
 from .tokenization import *
-from .tokenization import _Numberer,_Places,_TokenizeWithRules
+from .tokenization import _Numberer,_Places,_TokenizeWithRules,_looked_up,_total
 
 # %% ../nbs/02_numericalization.ipynb #8992453f
 def make_vocab(
@@ -41,7 +40,7 @@ class _O2I(dict):
         super().__init__((v,i) for i,v in reversed(list(enumerate(vocab))) if v!='xxfake')
         self.unk = self.get(UNK, 0)
     def __missing__(self, k): return self.get(replace_space(k), self.unk) if ' ' in k else self.unk
-    def map(self, toks, dtype=np.int32): return np.fromiter(map(self.__getitem__, toks), dtype=dtype)
+    def map(self, toks, dtype=np.int32): return _looked_up(self, toks, dtype)
 
 # %% ../nbs/02_numericalization.ipynb #b5b8b03f
 class Corpus:
@@ -227,24 +226,30 @@ def _read(f, encoding):
     except UnicodeDecodeError as e: raise ValueError(f'{f} is not {encoding} at byte {e.start}; give its encoding=') from None
 
 # %% ../nbs/02_numericalization.ipynb #9f3dd322
-def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz):
+def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz, total=None):
     "Append provisional ids of `texts` to `out`; returns their tokens, counts, and the lengths of the texts"
     o2i,counts,lens = _Places(),np.zeros(0, np.int64),[]
     def hashed():
         for t in _checked(texts):
             _hash_text(sha, t)
             yield t
-    for toks,ids,ls in run_chunks(_Numberer(_TokenizeWithRules(tokenizer.tok, tokenizer.rules)), hashed(), n_workers, chunk_sz):
+    for toks,ids,ls in run_chunks(_Numberer(_TokenizeWithRules(tokenizer.tok, tokenizer.rules)), hashed(), n_workers, chunk_sz, total):
         ids = np.array([o2i[t] for t in toks], np.int32)[ids]
         counts = np.concatenate([counts, np.zeros(len(o2i)-len(counts), np.int64)]) + np.bincount(ids, minlength=len(o2i))
         lens += ls
         out.append(ids)
-    return list(o2i),counts,lens
+    return o2i.names,counts,lens
 
 def _exchange(ids, remap, n=1<<22):
     "Put the final ids in place of provisional ones, a part at a time"
     for i in range(0, len(ids), n): ids[i:i+n] = remap[ids[i:i+n]]
     return ids
+
+
+class _Counts:
+    "As much of a `Counter` as `make_vocab` needs, from a list and an array"
+    def __init__(self, toks, counts): self.toks,self.counts = toks,counts
+    def most_common(self, n=None): return ((self.toks[i],int(self.counts[i])) for i in np.argsort(-self.counts, kind='stable')[:n].tolist())
 
 # %% ../nbs/02_numericalization.ipynb #2a588135
 @patch(cls_method=True)
@@ -257,26 +262,27 @@ def from_texts(cls:Corpus,
     n_workers=1,     # Processes
     path=None,       # Write it to this folder as it grows, instead of to memory
     files=None,      # Relative path of each text, where they are files
-    chunk_sz=500,    # Texts a time
+    chunk_sz=500,    # Texts a time, fewer where they are long
+    progress=None,   # Show a progress bar? By default in a terminal, where the number of texts is known
 ):
     "The corpus of `texts`; vocabulary and ids do not depend on `n_workers`"
     if isinstance(texts, str): raise ValueError(f'texts is one string, {texts[:40]!r}: give a list of texts')
     if tokenizer is None: tokenizer = Tokenizer()
     if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(texts:=list(_checked(texts)), tokenizer.rules)
-    args = texts,tokenizer,vocab,min_freq,max_vocab,n_workers,files,chunk_sz
+    args = texts,tokenizer,vocab,min_freq,max_vocab,n_workers,files,chunk_sz,_total(ifnone(files, texts), progress)
     if path is None: return cls._build(None, *args)
     with _corpus_folder(path) as d: cls._build(d, *args)
     return cls.open(path)
 
 @patch(cls_method=True)
-def _build(cls:Corpus, d, texts, tokenizer, vocab, min_freq, max_vocab, n_workers, files, chunk_sz):
+def _build(cls:Corpus, d, texts, tokenizer, vocab, min_freq, max_vocab, n_workers, files, chunk_sz, total):
     "The corpus of `texts`, with its files in `d`"
     sha,parts = hashlib.sha256(),[]
-    if d is None: toks,counts,lens = _numbers(parts, texts, tokenizer, sha, n_workers, chunk_sz)
+    if d is None: toks,counts,lens = _numbers(parts, texts, tokenizer, sha, n_workers, chunk_sz, total)
     else:
-        with _IdsFile(d/'ids.npy') as f: toks,counts,lens = _numbers(f, texts, tokenizer, sha, n_workers, chunk_sz)
+        with _IdsFile(d/'ids.npy') as f: toks,counts,lens = _numbers(f, texts, tokenizer, sha, n_workers, chunk_sz, total)
     fp = _fingerprint(sha, tokenizer, vocab, min_freq, max_vocab)
-    if vocab is None: vocab = make_vocab(Counter(dict(zip(toks, counts.tolist()))), min_freq, max_vocab)
+    if vocab is None: vocab = make_vocab(_Counts(toks, counts), min_freq, max_vocab)
     remap = _O2I(vocab).map(toks)
     if not toks: ids = np.zeros(0, np.int32)
     elif d is None: ids = _exchange(np.concatenate(parts), remap)
@@ -347,6 +353,9 @@ class Numericalize(Transform):
         if self.special_toks is None: self.special_toks = getattr(dsets, 'special_toks', None)
         self._set(make_vocab(count, self.min_freq, self.max_vocab, self.special_toks))
 
+    def __call__(self, o, **kwargs): # the way of a transform to its `encodes` takes as long as the work, so lists don't go there
+        return self.encodes(o) if type(o) in (list,L) else super().__call__(o, **kwargs)
+
     def encodes(self, o): return _tensor(self._known().map(_toks(o), np.int64))
     def encodes(self, o:TokenizedDoc):
         if self._remap[0] is not o.corpus: self._remap = o.corpus,self._known().map(o.corpus.vocab, np.int64)
@@ -360,7 +369,7 @@ def _toks(o):
 def _tensor(a):
     import torch
     from fastai.text.data import TensorText
-    return TensorText(torch.from_numpy(a))
+    return torch.from_numpy(a).as_subclass(TensorText)
 
 # %% ../nbs/02_numericalization.ipynb #840f1b78
 def _text_files(path, extensions=None, folders=None):
