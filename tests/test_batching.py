@@ -1,5 +1,5 @@
 "Batches against fastai's, through lists, folders and dataframes, forwards and backwards"
-import random
+import os, pickle, random, subprocess, sys
 import numpy as np, pandas as pd, pytest, torch
 from fastai.text import all as fa
 from ulmfit_nb import batching as ours
@@ -118,3 +118,92 @@ def test_one_stream_in_memory():
     "No batch owns memory of its own"
     dl = ours.LMDataLoader(docs(), bs=4, seq_len=6)
     assert len({t.untyped_storage().data_ptr() for b in [list(dl)] for x,y in b for t in (x,y)})==1
+
+@pytest.mark.parametrize('backwards', [False,True])
+def test_shuffled_data_block_equals_fastai(tmp_path, monkeypatch, backwards):
+    "The order of documents that fastai draws, given to ours"
+    path = folder(tmp_path/'texts')
+    mine = block(fa, path, tb=ours.TextBlock.from_folder, backwards=backwards).dataloaders(path, bs=8, seq_len=10)
+    theirs = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k), backwards=backwards, vocab=mine.vocab).dataloaders(path, bs=8, seq_len=10, num_workers=0)
+    assert [o.name for o in theirs.train_ds.items]==[o.name for o in mine.train_ds.items]
+    for _ in range(2):
+        batches = list(theirs.train)
+        order = np.array(theirs.train.items.idxs)
+        assert order.tolist()!=sorted(order)
+        mine.train.shuffle_fn = lambda idxs: order
+        same_batches(mine.train, batches)
+
+@pytest.mark.parametrize('kind', ['lm','lm in order','sorted','sorted in order'])
+def test_pass_is_taken_up_anywhere(kind):
+    "After any number of batches, with the orders of later epochs"
+    d = docs(60)
+    def new():
+        random.seed(2)
+        shuffle = 'order' not in kind
+        if kind.startswith('lm'): return ours.LMDataLoader(d, bs=3, seq_len=20, shuffle=shuffle)
+        return ours.SortedDL([(fa.TensorText(o), i) for i,o in enumerate(d)], bs=7, shuffle=shuffle)
+    dl = new()
+    epochs = [list(dl) for _ in range(3)]
+    for n in range(len(epochs[1])+1):
+        dl = new()
+        list(dl)
+        it = iter(dl)
+        for _ in range(n): next(it)
+        if n==0: continue # before its first batch a pass has no order yet
+        state = pickle.loads(pickle.dumps(dl.state_at(n)))
+        it.close()
+        other = new().resume(state)
+        assert other.first_batch==n
+        rest = list(other)
+        if n<len(epochs[1]): same_batches(rest, epochs[1][n:])
+        else: assert rest==[]
+        assert other.first_batch==0
+        same_batches(other, epochs[2])
+
+@pytest.mark.parametrize('world', [1,2,3,5])
+@pytest.mark.parametrize('backwards', [False,True])
+def test_ranks_share_the_joint_batch(world, backwards):
+    d = docs()
+    order = np.random.default_rng(3).permutation(len(d))
+    joint = ours.LMDataLoader(d, bs=4*world, seq_len=9, shuffle=True, backwards=backwards, shuffle_fn=lambda idxs: order)
+    one = ours.LMDataLoader(d, bs=4, seq_len=9, shuffle=True, backwards=backwards, shuffle_fn=lambda idxs: order)
+    ranks = [list(one.for_rank(r, world)) for r in range(world)]
+    same_batches(joint, [tuple(torch.cat(o) for o in zip(*bs)) for bs in zip(*ranks)])
+    for r in ranks: # a row goes on where it ended
+        for (_,y),(x,_) in zip(r, r[1:]): assert torch.equal(y[:,-1].as_subclass(torch.Tensor), x[:,0].as_subclass(torch.Tensor))
+
+ranked = """
+import os, random, sys, torch
+from ulmfit_nb.batching import LMDataLoader
+rank = int(sys.argv[1])
+torch.distributed.init_process_group('gloo', init_method='file://'+sys.argv[2], rank=rank, world_size=2)
+random.seed(rank) # each process has random numbers of its own
+dl = LMDataLoader([torch.arange(i*100, i*100+20) for i in range(20)], bs=3, seq_len=7, shuffle=True).for_rank()
+epochs = [[torch.stack([b[0],b[1]]).as_subclass(torch.Tensor) for b in dl] for _ in range(2)]
+torch.save(epochs, f'{sys.argv[2]}.{rank}')
+"""
+
+def test_processes_agree_on_the_order(tmp_path):
+    "Two gloo processes with other seeds read other rows of one stream"
+    ps = [subprocess.Popen([sys.executable, '-c', ranked, str(r), tmp_path/'store'], env={**os.environ, 'OMP_NUM_THREADS':'1', 'WORLD_SIZE':'2', 'RANK':str(r)}) for r in range(2)]
+    assert [p.wait(300) for p in ps]==[0,0]
+    a,b = (torch.load(f"{tmp_path/'store'}.{r}") for r in range(2))
+    for e0,e1 in zip(a, b):
+        ys = torch.cat([o[1].flatten() for e in (e0,e1) for o in e])
+        assert len(ys)==len(set(ys.tolist()))==(400-1)//6*6 # no token twice, all but the rest of a division
+    assert not torch.equal(a[0][0], a[1][0])
+
+@pytest.mark.parametrize('backwards', [False,True])
+def test_blocks_do_not_show(backwards):
+    ids = torch.arange(1000)
+    lens = torch.tensor(np.random.default_rng(0).integers(0, 30, 60))
+    starts = (lens.cumsum(0)-lens)[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
+    whole = ours.lay_out(ids, starts, lens, backwards)
+    for block in (1,7,29,100,len(whole)-1,len(whole),len(whole)+1): assert torch.equal(ours.lay_out(ids, starts, lens, backwards, block), whole)
+    assert torch.equal(whole, torch.cat([ids[s:s+n].flip(0) if backwards else ids[s:s+n] for s,n in zip(starts, lens)]))
+
+def test_stream_stays_on_the_cpu_where_it_does_not_fit(monkeypatch):
+    d = docs()
+    dl = ours.LMDataLoader(d, bs=4, seq_len=6, device='meta')
+    monkeypatch.setattr(ours, '_fits', lambda n, device: False)
+    assert dl.stream().device.type=='cpu' and {t.device.type for b in dl for t in b}=={'meta'}

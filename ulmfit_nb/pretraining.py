@@ -8,7 +8,8 @@ import hashlib, json, math, os, random, time
 from contextlib import nullcontext
 import numpy as np, torch
 from fastcore.all import *
-from fastai.basics import CancelFitException, CancelValidException, CancelEpochException, DataLoaders, Recorder, TrainEvalCallback, defaults, get_model, set_seed, num_distrib
+from fastai.basics import (CancelFitException, CancelValidException, CancelEpochException, DataLoaders, Recorder, TrainEvalCallback,
+    get_model, set_seed, num_distrib)
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import *
@@ -234,27 +235,28 @@ class Checkpointer(Callback):
         ids = None if docs is None else hashlib.sha256(docs.ids.cpu().numpy().data)
         if ids is not None:
             for o in (docs.starts,docs.lens): ids.update(o.cpu().numpy().data)
-        vocab = hashlib.sha256(json.dumps(list(learn.vocab)).encode()).hexdigest()[:12]
         model = get_model(learn.model)
         shapes = {k:list(v.shape) for k,v in model.named_parameters()}
         drops = {f'{n}.{k}':v for n,m in model.named_modules() for k,v in vars(m).items() if k in ('p','embed_p','weight_p')}
         scheds = {f'schedule of {k}':[np.asarray(f(p)).tolist() for p in np.linspace(0, 1, 9)] for cb in learn.cbs
             if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
         hypers = [{k:float(v) for k,v in h.items() if isinstance(v, (int,float))} for h in learn.opt.hypers]
-        res = {'vocabulary':vocab, 'architecture':shapes, 'dropout':drops, 'direction':'backwards' if dl.backwards else 'forwards',
+        res = {'vocabulary':list(learn.vocab), 'architecture':shapes, 'dropout':drops, 'direction':'backwards' if dl.backwards else 'forwards',
             'data':ids and ids.hexdigest()[:12], 'batch size':dl.bs, 'seq_len':dl.seq_len, 'batches per epoch':len(dl), 'epochs':learn.n_epoch}
         return {**res, 'optimizer':hypers, 'frozen groups':learn.opt.frozen_idx, **scheds, **self.also}
 
     def _check(self, was):
         now = json.loads(json.dumps(self.identity))
-        for k in {**was,**now}:
-            a,b = was.get(k),now.get(k)
-            if a==b: continue
-            while type(a)==type(b) and isinstance(a, (dict,list)): # down to the first difference
-                a,b = (dict(enumerate(o)) if isinstance(o, list) else o for o in (a,b))
-                at = next(i for i in {**a,**b} if a.get(i)!=b.get(i))
-                k,a,b = f'{k} {at}',a.get(at),b.get(at)
-            raise ValueError(f'{self.file} is from another training: {k} was {a}, here it is {b}; give another name, or start over with resume=False')
+        differ = [k for k in {**was,**now} if was.get(k)!=now.get(k)]
+        if not differ: return
+        k,*others = differ
+        at,a,b = k,was.get(k),now.get(k)
+        while type(a)==type(b) and isinstance(a, (dict,list)): # down to the first difference
+            a,b = (dict(enumerate(o)) if isinstance(o, list) else o for o in (a,b))
+            i = next(i for i in {**a,**b} if a.get(i)!=b.get(i))
+            at,a,b = f'{at} {i}',a.get(i),b.get(i)
+        more = f" ({', '.join(others)} differ too)" if others else ''
+        raise ValueError(f'{self.file} is from another training: {at} was {a}, here it is {b}{more}; give another name, or start over with resume=False')
 
     def before_fit(self):
         if num_distrib()>1: raise NotImplementedError('Checkpointer keeps the state of one process, and this training has several')
@@ -320,14 +322,48 @@ class Checkpointer(Callback):
             random=random_state(), callbacks={k:v for k,v in cbs.items() if v}))
         self.saved = time.monotonic()
 
-# %% ../nbs/05b_pretraining.ipynb #3addd1dd
+# %% ../nbs/05b_pretraining.ipynb #3ecae19c
+def lm_loss(
+    learn:LMLearner, # Its model is left as it was
+    dl,              # Batches of an `LMDataLoader`
+    bf16=False       # Compute in bfloat16?
+)->float:            # Cross-entropy, nats per token
+    "Mean loss per token of `learn.model` on `dl`"
+    model,encoder = learn.model,learn.encoder
+    hidden,training,total,n = encoder.hidden,model.training,0.,0
+    model.eval()
+    encoder.reset()
+    with torch.no_grad(), _autocast(bf16, learn.dls.device):
+        for x,y in dl:
+            out = model(x.as_subclass(torch.Tensor))[0]
+            for o,t in zip(out, y.as_subclass(torch.Tensor)): total += torch.nn.functional.cross_entropy(o.float(), t, reduction='sum')
+            n += y.numel()
+    model.train(training)
+    encoder.hidden = hidden
+    return float(total)/max(n, 1)
+
+def _autocast(bf16, device): return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if bf16 else nullcontext()
+
+# %% ../nbs/05b_pretraining.ipynb #b80aa2f2
+def has_bf16(
+    device='cpu' # Device asked about
+)->bool:
+    "Does `device` compute in bfloat16 natively?"
+    if torch.device(device).type=='cuda': return torch.cuda.is_bf16_supported()
+    return any(getattr(torch.cpu, f'_is_{o}_supported', bool)() for o in ('avx512_bf16','amx_tile'))
+
+# %% ../nbs/05b_pretraining.ipynb #e052ecd6
 class _Run(Callback):
     "Position in the schedule by steps or time, a log, validation on the way"
     order = 55
     def __init__(self, log, max_time, eval_every, log_every, bf16):
         store_attr()
-        self.used,self.tokens,self.sum,self.n,self.evals,self.validated,self.valid_loss,self.mark,self.eval_time = 0.,0,0.,0,0,0,None,(0,0.),0.
-    def state_dict(self): return dict(used=self.time(), tokens=self.tokens, sum=float(self.sum), n=self.n, evals=self.evals, validated=self.validated, valid_loss=self.valid_loss, mark=list(self.mark), eval_time=self.eval_time)
+        self.used,self.tokens,self.mark = 0.,0,(0,0.)                     # seconds and tokens so far, and where speed was last measured
+        self.sum,self.n = 0.,0                                            # losses since the last line of the log
+        self.evals,self.validated,self.valid_loss,self.eval_time = 0,0,None,0.
+    def state_dict(self):
+        names = 'tokens','n','evals','validated','valid_loss','mark','eval_time'
+        return dict({k:getattr(self, k) for k in names}, used=self.time(), sum=float(self.sum))
     def load_state_dict(self, s):
         for k,v in s.items(): setattr(self, k, v)
         self.start = time.monotonic()
@@ -390,38 +426,10 @@ class _Run(Callback):
         if self.validated<self.learn.train_iter: self.validate()
         self.seconds = round(self.time(), 1)
 
-# %% ../nbs/05b_pretraining.ipynb #51889e7f
-def lm_loss(
-    learn:LMLearner, # Its model is left as it was
-    dl,              # Batches of an `LMDataLoader`
-    bf16=False       # Compute in bfloat16?
-)->float:            # Cross-entropy, nats per token
-    "Mean loss per token of `learn.model` on `dl`"
-    model,encoder = learn.model,learn.encoder
-    hidden,training,total,n = encoder.hidden,model.training,0.,0
-    model.eval()
-    encoder.reset()
-    with torch.no_grad(), _autocast(bf16, learn.dls.device):
-        for x,y in dl:
-            out = model(x.as_subclass(torch.Tensor))[0]
-            for o,t in zip(out, y.as_subclass(torch.Tensor)): total += torch.nn.functional.cross_entropy(o.float(), t, reduction='sum')
-            n += y.numel()
-    model.train(training)
-    encoder.hidden = hidden
-    return float(total)/max(n, 1)
-
-def _autocast(bf16, device): return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if bf16 else nullcontext()
-
-def has_bf16(
-    device='cpu' # Device asked about
-)->bool:
-    "Does `device` compute in bfloat16 natively?"
-    if torch.device(device).type=='cuda': return torch.cuda.is_bf16_supported()
-    return any(getattr(torch.cpu, f'_is_{o}_supported', bool)() for o in ('avx512_bf16','amx_tile'))
-
-# %% ../nbs/05b_pretraining.ipynb #1d5ca1bf
+# %% ../nbs/05b_pretraining.ipynb #7d2d8019
 pretrain_configs = dict(tiny={**awd_lstm_lm_config, 'emb_sz':64, 'n_hid':128}, compact=awd_lstm_compact_config, full=awd_lstm_lm_config)
 
+# %% ../nbs/05b_pretraining.ipynb #84ab0e9a
 def _aside(corpus, valid, seed, max_tokens=None):
     "Numbers of the documents to train on and to validate on"
     rng,lens = np.random.default_rng(seed),np.asarray(corpus.lens)
