@@ -10,7 +10,7 @@ __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_
            'decode_spec_tokens', 'Tokenizer']
 
 # %% ../nbs/01_tokenization.ipynb #d3ec9d32
-import hashlib,html,inspect,io,itertools,json,operator,pickle,re,sys
+import hashlib,html,inspect,io,itertools,json,pickle,re,sys
 from array import array
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -328,6 +328,7 @@ def _node(op, arg):
 
 def _tree(p): return 'all',[_node(*o) for o in p]
 
+# %% ../nbs/01_tokenization.ipynb #d0c7b510
 def _live(node, chars, sets):
     "Could `node` match in a text of `chars` only? The sets of its places, other than dead ends, are added to `sets`"
     kind,arg = node
@@ -378,61 +379,66 @@ class _Shapes:
             for c in cs: res[ord(c)] = firsts.setdefault(tuple(c in s for s in sets), c)
         return res
 
-    def cuts(self, w, url):
-        "What is cut off the front and the back of `w`, what is left in the middle, the parts to compare with the special cases on the way, and whether the middle may be a URL"
-        a,b,pre,suf,look = 0,len(w),[],[],[]
-        while a<b:
-            p = self.tk.find_prefix(w[a:b])
-            s = self.tk.find_suffix(w[a+p:b])
-            if pre or suf: look.append((a, b, len(pre), len(suf)))
-            if p: look.append((a+p, b, len(pre)+1, len(suf)))
-            if s: look.append((a, b-s, len(pre), len(suf)+1))
-            if p and p+s>b-a: s = 0
-            if not p and not s: break
-            if p: pre.append((a,a+p))
-            if s: suf.append((b-s,b))
-            a,b = a+p,b-s
-        infix,mid,at = [o.span() for o in self.tk.find_infix(w[a:b]) or ()],[],a
-        for i,j in infix:
-            if i==0: continue
-            mid += [o for o in ((at,a+i),(a+i,a+j)) if o[0]<o[1]]
-            at = a+j
-        if at<b: mid.append((at,b))
-        if len(mid)==1 and not pre and not suf: return ()
-        return pre,suf,mid,[o for o in look if 0<o[1]-o[0]<=self.longest],url and infix and (a,b)
+# %% ../nbs/01_tokenization.ipynb #1041ada1
+@patch
+def cuts(self:_Shapes, w, url):
+    "What is cut off the front and the back of `w`, what is left in the middle, the parts to compare with the special cases on the way, and whether the middle may be a URL"
+    a,b,pre,suf,look = 0,len(w),[],[],[]
+    while a<b:
+        p = self.tk.find_prefix(w[a:b])
+        s = self.tk.find_suffix(w[a+p:b])
+        if pre or suf: look.append((a, b, len(pre), len(suf)))
+        if p: look.append((a+p, b, len(pre)+1, len(suf)))
+        if s: look.append((a, b-s, len(pre), len(suf)+1))
+        if p and p+s>b-a: s = 0
+        if not p and not s: break
+        if p: pre.append((a,a+p))
+        if s: suf.append((b-s,b))
+        a,b = a+p,b-s
+    infix,mid,at = [o.span() for o in self.tk.find_infix(w[a:b]) or ()],[],a
+    for i,j in infix:
+        if i==0: continue
+        mid += [o for o in ((at,a+i),(a+i,a+j)) if o[0]<o[1]]
+        at = a+j
+    if at<b: mid.append((at,b))
+    if len(mid)==1 and not pre and not suf: return ()
+    return pre,suf,mid,[o for o in look if 0<o[1]-o[0]<=self.longest],url and infix and (a,b)
 
-    def _one(self, w, cuts):
-        if not cuts: return [w]
-        pre,suf,mid,look,url = cuts
-        for a,b,i,j in look:
-            if w[a:b] in self.special: return [*(w[k:l] for k,l in pre[:i]), *self.special[w[a:b]], *(w[k:l] for k,l in reversed(suf[:j]))]
-        if url and self.tk.url_match(w[url[0]:url[1]]): mid = [url]
-        return [w[k:l] for k,l in (*pre, *mid, *reversed(suf))]
+# %% ../nbs/01_tokenization.ipynb #00e45b8e
+@patch
+def _one(self:_Shapes, w, cuts):
+    if not cuts: return [w]
+    pre,suf,mid,look,url = cuts
+    for a,b,i,j in look:
+        if w[a:b] in self.special: return [*(w[k:l] for k,l in pre[:i]), *self.special[w[a:b]], *(w[k:l] for k,l in reversed(suf[:j]))]
+    if url and self.tk.url_match(w[url[0]:url[1]]): mid = [url]
+    return [w[k:l] for k,l in (*pre, *mid, *reversed(suf))]
 
-    def __call__(self, ws):
-        "The tokens of each of `ws`, None where only spaCy can tell"
-        res,groups = {w:self.special.get(w) for w in ws},{}
-        if self.affixes is None: return [res[w] for w in ws]
-        mine = [w for w,toks in res.items() if toks is None and w.isascii()]
-        for w,rest in zip(mine, '\n'.join(mine).translate(self.rest).split('\n')): groups.setdefault(rest, []).append(w)
-        if len(self.shapes)+len(self.tables)>self.max_shapes: self.shapes,self.tables = {},{}
-        for rest,group in groups.items():
-            table = self._known(rest, len(group))
-            if not table: continue
-            for w,shape in zip(group, '\n'.join(group).translate(table).split('\n')):
-                if (cuts := self.shapes.get(shape)) is None:
-                    cuts = self.cuts(shape, table['url'])
-                    if len(w)<100: self.shapes[shape] = cuts
-                res[w] = self._one(w, cuts)
-        return [res[w] for w in ws]
+@patch
+def __call__(self:_Shapes, ws):
+    "The tokens of each of `ws`, None where only spaCy can tell"
+    res,groups = {w:self.special.get(w) for w in ws},{}
+    if self.affixes is None: return [res[w] for w in ws]
+    mine = [w for w,toks in res.items() if toks is None and w.isascii()]
+    for w,rest in zip(mine, '\n'.join(mine).translate(self.rest).split('\n')): groups.setdefault(rest, []).append(w)
+    if len(self.shapes)+len(self.tables)>self.max_shapes: self.shapes,self.tables = {},{}
+    for rest,group in groups.items():
+        table = self._known(rest, len(group))
+        if not table: continue
+        for w,shape in zip(group, '\n'.join(group).translate(table).split('\n')):
+            if (cuts := self.shapes.get(shape)) is None:
+                cuts = self.cuts(shape, table['url'])
+                if len(w)<100: self.shapes[shape] = cuts
+            res[w] = self._one(w, cuts)
+    return [res[w] for w in ws]
 
-    def _known(self, rest, n):
-        "`_table`, once for each set of characters; the first pieces with a new set are left to spaCy, which for a rare set is less work"
-        k = ''.join(sorted(set(rest)))
-        table = self.tables.get(k, 0)
-        if type(table) is int:
-            self.tables[k] = table = table+n if table+n<=self.patience else self._table(k)
-        return None if type(table) is int else table
+@patch
+def _known(self:_Shapes, rest, n):
+    "`_table`, once for each set of characters; the first pieces with a new set are left to spaCy, which for a rare set is less work"
+    k = ''.join(sorted(set(rest)))
+    table = self.tables.get(k, 0)
+    if type(table) is int: self.tables[k] = table = table+n if table+n<=self.patience else self._table(k)
+    return None if type(table) is int else table
 
 # %% ../nbs/01_tokenization.ipynb #372310fa
 def _looked_up(d, ks, dtype=np.int32):
@@ -455,6 +461,10 @@ class _Places(dict):
 _re_odd = re.compile(r'([^\S ]+)')
 _default_rules = tuple(text_proc_rules)
 
+def _local(p):
+    "The rules between `replace_wrep` and `lowercase`"
+    return replace_maj(replace_all_caps(rm_useless_spaces(spec_add_spaces(p))))
+
 def _spaced(c, three): return c in '/#\\' or three==c*3
 
 def _pieces(t):
@@ -476,10 +486,6 @@ def _pieces(t):
     return res
 
 # %% ../nbs/01_tokenization.ipynb #33921391
-def _local(p):
-    "The rules between `replace_wrep` and `lowercase`"
-    return replace_maj(replace_all_caps(rm_useless_spaces(spec_add_spaces(p))))
-
 class RuleMemo:
     "Calls return texts as the default rules leave them, from what the rules made of their pieces"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
@@ -520,32 +526,36 @@ class RuleMemo:
         same = np.flatnonzero((ws[:-2]==ws[1:-1]))
         return self._where(docs, at[[i for i in same.tolist() if names[ws[i+2]].startswith(names[ws[i]])]])
 
-    def numbers(self,
-        texts, # A list of texts
-    )->list:   # Array of numbers of each text
-        "Numbers of the pieces of `texts` after `fix_html`, `replace_rep` and `replace_wrep`"
-        if self.size>self.max_pieces: self._load()
-        texts = [fix_html(t) for t in texts]
-        docs = [self.places.array(_pieces(t)) for t in texts]
-        self._learn()
-        for d in self._has(docs, self.stretched): docs[d] = np.concatenate([self.parts.get(i, [i]) for i in docs[d].tolist()])
-        for d in self._repeats(docs): docs[d] = self.places.array(_pieces(replace_wrep(replace_rep(texts[d]))))
-        self._learn()
-        return docs
+# %% ../nbs/01_tokenization.ipynb #41c97fea
+@patch
+def numbers(self:RuleMemo,
+    texts, # A list of texts
+)->list:   # Array of numbers of each text
+    "Numbers of the pieces of `texts` after `fix_html`, `replace_rep` and `replace_wrep`"
+    if self.size>self.max_pieces: self._load()
+    texts = [fix_html(t) for t in texts]
+    docs = [self.places.array(_pieces(t)) for t in texts]
+    self._learn()
+    for d in self._has(docs, self.stretched): docs[d] = np.concatenate([self.parts.get(i, [i]) for i in docs[d].tolist()])
+    for d in self._repeats(docs): docs[d] = self.places.array(_pieces(replace_wrep(replace_rep(texts[d]))))
+    self._learn()
+    return docs
 
-    def _text(self, ids, ruled):
-        "The text of pieces after all rules, from what they are after them: words with a space between them where there is no gap"
-        gaps,res,at = np.flatnonzero(self.kinds[ids]==self.gap),[],0
-        for g in gaps.tolist():
-            res += [' '.join(ruled[at:g]), ruled[g]]
-            at = g+1
-        return ''.join([*res, ' '.join(ruled[at:])]) if len(ids)>1 else f'{BOS} '
+@patch
+def _text(self:RuleMemo, ids, ruled):
+    "The text of pieces after all rules, from what they are after them: words with a space between them where there is no gap"
+    gaps,res,at = np.flatnonzero(self.kinds[ids]==self.gap),[],0
+    for g in gaps.tolist():
+        res += [' '.join(ruled[at:g]), ruled[g]]
+        at = g+1
+    return ''.join([*res, ' '.join(ruled[at:])]) if len(ids)>1 else f'{BOS} '
 
-    def __call__(self,
-        texts, # A list of texts
-    )->list:   # The same texts after all rules
-        "`texts` after the default rules"
-        return [self._text(o, [self.ruled[i] for i in o.tolist()]) for o in self.numbers(texts)] if texts else []
+@patch
+def __call__(self:RuleMemo,
+    texts, # A list of texts
+)->list:   # The same texts after all rules
+    "`texts` after the default rules"
+    return [self._text(o, [self.ruled[i] for i in o.tolist()]) for o in self.numbers(texts)] if texts else []
 
 # %% ../nbs/01_tokenization.ipynb #76ae130c
 class PieceMemo(RuleMemo):
@@ -600,54 +610,62 @@ class PieceMemo(RuleMemo):
             rows.append(toks)
         self._add(rows)
 
-    def _apart(self, ids):
-        "Is no marked piece beside one with which it could make a special case?"
-        ps = [self.places.names[i] for i in ids]
-        for i in np.flatnonzero(self.kinds[ids] & self.retold).tolist():
-            near = [[o.text for o in self.direct(p[p[0]==' ':])] if p.isspace() else self._plain(p) for p in ps[max(i-1,0):i+2]]
-            if any((a[-1],b[0]) in self.pairs for a,b in zip(near, near[1:])): return False
-        return True
+# %% ../nbs/01_tokenization.ipynb #cfd0d27a
+@patch
+def _apart(self:PieceMemo, ids):
+    "Is no marked piece beside one with which it could make a special case?"
+    ps = [self.places.names[i] for i in ids]
+    for i in np.flatnonzero(self.kinds[ids] & self.retold).tolist():
+        near = [[o.text for o in self.direct(p[p[0]==' ':])] if p.isspace() else self._plain(p) for p in ps[max(i-1,0):i+2]]
+        if any((a[-1],b[0]) in self.pairs for a,b in zip(near, near[1:])): return False
+    return True
 
-    def _plain(self, p):
-        words = _local(p).lower().split()
-        toks = self._words(words)
-        return [o for w in words for o in toks[w]]
+@patch
+def _plain(self:PieceMemo, p):
+    words = _local(p).lower().split()
+    toks = self._words(words)
+    return [o for w in words for o in toks[w]]
 
-    def _whole(self, ids):
-        "The number of a text that can't be taken to pieces"
-        ps = [self.places.names[i] for i in ids]
-        t = self._text(ids, [p if p.isspace() else _local(p).lower().strip() for p in ps])
-        self.places.names.append('')
-        self.kinds = np.append(self.kinds, np.uint8(0))
-        self._add([self._post(self.full(t))])
-        return np.array([len(self.kinds)-1], np.int32)
+@patch
+def _whole(self:PieceMemo, ids):
+    "The number of a text that can't be taken to pieces"
+    ps = [self.places.names[i] for i in ids]
+    t = self._text(ids, [p if p.isspace() else _local(p).lower().strip() for p in ps])
+    self.places.names.append('')
+    self.kinds = np.append(self.kinds, np.uint8(0))
+    self._add([self._post(self.full(t))])
+    return np.array([len(self.kinds)-1], np.int32)
 
-    def ids(self,
-        texts, # A list of texts
-    )->tuple:  # Place in `toks.names` of each token of all texts; the number of tokens of each text
-        "Tokens of `texts` as numbers"
-        if not texts: return self.flat[:0],[]
-        docs = self.numbers(texts)
-        for d in self._has(docs, self.retold):
-            if not self._apart(docs[d]): docs[d] = self._whole(docs[d])
-        ps = np.concatenate(docs)
-        n = self.n[ps]
-        ends = np.cumsum(n)
-        res = self.flat[np.repeat(self.start[ps]-ends+n, n) + np.arange(ends[-1])]
-        return res,np.diff(ends[np.cumsum([len(o) for o in docs])-1], prepend=0).tolist()
+# %% ../nbs/01_tokenization.ipynb #3b92dfec
+@patch
+def ids(self:PieceMemo,
+    texts, # A list of texts
+)->tuple:  # Place in `toks.names` of each token of all texts; the number of tokens of each text
+    "Tokens of `texts` as numbers"
+    if not texts: return self.flat[:0],[]
+    docs = self.numbers(texts)
+    for d in self._has(docs, self.retold):
+        if not self._apart(docs[d]): docs[d] = self._whole(docs[d])
+    ps = np.concatenate(docs)
+    n = self.n[ps]
+    ends = np.cumsum(n)
+    res = self.flat[np.repeat(self.start[ps]-ends+n, n) + np.arange(ends[-1])]
+    return res,np.diff(ends[np.cumsum([len(o) for o in docs])-1], prepend=0).tolist()
 
-    def many(self,
-        texts, # A list of texts
-    )->list:   # The tokens of each
-        "Tokens of each of `texts`"
-        ids,n = self.ids(texts)
-        toks,ends = [self.toks.names[i] for i in ids.tolist()],np.cumsum(n).tolist()
-        return [toks[a:b] for a,b in zip([0,*ends], ends)]
+@patch
+def many(self:PieceMemo,
+    texts, # A list of texts
+)->list:   # The tokens of each
+    "Tokens of each of `texts`"
+    ids,n = self.ids(texts)
+    toks,ends = [self.toks.names[i] for i in ids.tolist()],np.cumsum(n).tolist()
+    return [toks[a:b] for a,b in zip([0,*ends], ends)]
 
-    def __call__(self,
-        t, # One text
-    ):     # Its tokens
-        return self.many([t])[0]
+@patch
+def __call__(self:PieceMemo,
+    t, # One text
+):     # Its tokens
+    return self.many([t])[0]
 
 # %% ../nbs/01_tokenization.ipynb #8ab6569d
 @patch(cls_method=True)
