@@ -6,6 +6,7 @@
 from __future__ import annotations
 import copy, hashlib, json, os, pickle, shutil, sys, tarfile
 import http.client, urllib.error, urllib.request
+from contextlib import nullcontext
 from importlib import metadata, resources
 import torch
 from fastcore.all import *
@@ -211,6 +212,7 @@ class TokenLoss(_PerToken, AvgLoss):
 class TokenPerplexity(_PerToken, Perplexity):
     "Exponential of the mean loss per token"
 
+# %% ../nbs/05_language_model.ipynb #20bd61cb
 class TokenMetric(_PerToken, AvgMetric):
     "Mean of a function of predictions and targets per token"
     def _of_batch(self, learn): return self.func(learn.pred, *learn.yb)
@@ -317,7 +319,7 @@ class TextLearner(Learner):
     def _on_gpu(self): return torch.device(self.dls.device or 'cpu').type=='cuda'
 
     def _do_one_batch(self):
-        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=len(self._grab_cbs(CPUBfloat16))>0): super()._do_one_batch()
+        with torch.autocast('cpu', dtype=torch.bfloat16) if self._grab_cbs(CPUBfloat16) else nullcontext(): super()._do_one_batch()
 
     def _do_grad_opt(self):
         with torch.autocast('cpu', enabled=False): super()._do_grad_opt()
@@ -494,6 +496,7 @@ def pretrained_places(
     packages = [Path(resources.files(e.module)) for e in metadata.entry_points(group='ulmfit_nb.models')]
     return [Path(name), *(p/d for p in [Path(resources.files('ulmfit_nb'))/'data'/'pretrained', *packages, pretrained_cache()])]
 
+# %% ../nbs/05_language_model.ipynb #1e6933bf
 def find_pretrained(
     name:str,        # Name of a pretrained model, or path to its folder
     backwards=False, # The one that reads backwards?
