@@ -233,7 +233,7 @@ def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz, total=None):
         for t in _checked(texts):
             _hash_text(sha, t)
             yield t
-    for toks,ids,ls in run_chunks(_Numberer(_TokenizeWithRules(tokenizer.tok, tokenizer.rules)), hashed(), n_workers, chunk_sz, total):
+    for toks,ids,ls in run_chunks(_Numberer(_TokenizeWithRules(tokenizer.tok, tokenizer.rules), n_workers), hashed(), n_workers, chunk_sz, total):
         ids = np.array([o2i[t] for t in toks], np.int32)[ids]
         counts = np.concatenate([counts, np.zeros(len(o2i)-len(counts), np.int64)]) + np.bincount(ids, minlength=len(o2i))
         lens += ls

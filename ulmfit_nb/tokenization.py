@@ -344,7 +344,7 @@ def _live(node, chars, sets):
 # %% ../nbs/01_tokenization.ipynb #1814bfb6
 class _Shapes:
     "Tokens of pieces without whitespace by spaCy's tokenizer `tk`, from the cuts of others of the same shape; None where only spaCy can tell"
-    lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',20_000
+    lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',50_000
     def __init__(self,
         tk,            # spaCy's tokenizer
         patience=8,    # Pieces with a new set of characters that are left to spaCy
@@ -490,7 +490,7 @@ class RuleMemo:
     "Calls return texts as the default rules leave them, from what the rules made of their pieces"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
     def __init__(self,
-        max_pieces=150_000, # When it holds so many, all is forgotten
+        max_pieces=400_000, # When it holds so many, all is forgotten
     ):
         self.max_pieces = max_pieces
         self._load()
@@ -563,7 +563,7 @@ class PieceMemo(RuleMemo):
     def __init__(self,
         tok,                # A `WordTokenizer`
         post=True,          # Apply `replace_space`?
-        max_pieces=150_000, # When it holds so many, all is forgotten
+        max_pieces=400_000, # When it holds so many, all is forgotten
     ):
         self.tok,self.post = tok,post
         super().__init__(max_pieces)
@@ -806,12 +806,13 @@ def _pooled(job, todo, n_workers):
 class _Numberer:
     "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
     max_toks = 200_000
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, n_workers=1):
+        self.run,self.max_pieces = run,400_000//max(n_workers, 1) # all processes together remember so many pieces
         self._reset()
 
     def _reset(self):
         tok = self.run.tok
+        if self.run.memo is not None: self.run.memo.max_pieces = self.max_pieces
         self.pieces = isinstance(tok, SubwordTokenizer) and type(tok).__call__ is SubwordTokenizer.__call__ and self.run.plain_post
         self.toks = _Places(tok.vocab if self.pieces and tok.model is not None else ())
 
@@ -841,9 +842,9 @@ class _Numberer:
         seen[used] = np.arange(len(used))
         return [names[i] for i in used.tolist()],seen[ids],lens
 
-    def __getstate__(self): return {'run':self.run}
+    def __getstate__(self): return dict(run=self.run, max_pieces=self.max_pieces)
     def __setstate__(self, d):
-        self.run = d['run']
+        self.__dict__.update(d)
         self._reset()
 
 # %% ../nbs/01_tokenization.ipynb #a288c46e
@@ -857,7 +858,7 @@ def tokenize_texts(
     "The tokens of each of `texts`, in order"
     f,res = _TokenizeWithRules(tok, rules),[]
     if hasattr(f.tok, 'setup'): f.tok.setup(texts:=list(texts), f.rules)
-    for names,ids,n in run_chunks(_Numberer(f), texts, n_workers, total=_total(texts, progress)):
+    for names,ids,n in run_chunks(_Numberer(f, n_workers), texts, n_workers, total=_total(texts, progress)):
         toks,at = list(map(names.__getitem__, ids.tolist())),np.cumsum(n).tolist()
         res += [L(toks[a:b]) for a,b in zip([0,*at], at)]
     return L(res)
