@@ -329,7 +329,7 @@ def test_thousand_reviews_in_any_batch(dls, n):
     lens = [len(o) for o in learn._to_ids(texts, learn._pipeline())]
     assert len(texts)==n and min(lens)<20 and max(lens)>1000
     ref = learn.predict_proba(texts, bs=1)
-    assert ref.std(0).min()>.05
+    assert ref.std(0).min()>.003 # hundreds of times what they may differ
     for bs in (8,64,128):
         perm = torch.randperm(n, generator=torch.Generator().manual_seed(bs))
         assert (learn.predict_proba([texts[i] for i in perm], bs=bs)-ref[perm]).abs().max()<1e-5
@@ -366,7 +366,7 @@ import resource,sys,torch
 torch.set_num_threads(1)
 from ulmfit_nb.classifier import load_classifier
 learn = load_classifier(sys.argv[1])
-n = learn.predict_file(sys.argv[2], sys.argv[3])
+with learn.no_bar(): n = learn.predict_file(sys.argv[2], sys.argv[3])
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

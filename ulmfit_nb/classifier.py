@@ -252,13 +252,11 @@ def _to_ids(self:TextClassifierLearner, texts, fs):
 def _read(self:TextClassifierLearner, docs, bs, bf16, bar=noop):
     "Activated scores of documents, in their order"
     act,dev = getattr(self.loss_func, 'activation', nn.Identity()),next(self.model.parameters()).device
-    enc,was_training = copy.copy(self.model[0]),self.model.training
+    if self.model.training: self.model.eval()
+    enc = copy.copy(self.model[0])
     enc._modules = dict(enc._modules, module=ready_encoder(enc.module, bf16))
-    self.model.eval()
-    try:
-        order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
-        out = [act(self.model[1](enc(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))[0]).cpu() for b in bar(list(chunked(order, bs)))]
-    finally: self.model.train(was_training)
+    order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
+    out = [act(self.model[1](enc(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))[0]).cpu() for b in bar(list(chunked(order, bs)))]
     out = torch.cat(out)
     return torch.empty_like(out).index_copy_(0, tensor(order), out)
 
@@ -277,7 +275,7 @@ def predict_proba(self:TextClassifierLearner,
     if not texts: return torch.empty(0, self.spec['n_out'])
     fs = self._pipeline()
     if fs is None: return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
-    return self._read(list(self._to_ids(texts, fs)), bs, bf16, partial(progress_bar, leave=False) if hasattr(self, 'progress') and len(texts)>bs else noop)
+    return self._read(list(self._to_ids(texts, fs)), bs, bf16, partial(progress_bar, leave=False) if len(texts)>bs and hasattr(self, 'progress') else noop)
 
 @patch
 def predict(self:TextClassifierLearner,
