@@ -140,6 +140,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         lang='en',               # Language of the tokenizer
         min_freq=3,              # A word must occur this often
         max_vocab=30000,         # Size of the vocabulary at most
+        keep_vocab=True,         # Keep words that only the pretrained model knows? Texts to come may use them
         seq_len=72,              # Tokens that are read at once
         bs=None,                 # Batch size; default: by the number of texts and the device
         lm_epochs=4,             # Epochs of the language model; 0: none. A pretrained one begins with one frozen epoch more
@@ -162,7 +163,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         verbose=0                # Show progress bars and tables?
     ):
         self.pretrained,self.directions,self.size,self.tokenizer,self.lang = pretrained,directions,size,tokenizer,lang
-        self.min_freq,self.max_vocab,self.seq_len,self.bs = min_freq,max_vocab,seq_len,bs
+        self.min_freq,self.max_vocab,self.keep_vocab,self.seq_len,self.bs = min_freq,max_vocab,keep_vocab,seq_len,bs
         self.lm_epochs,self.lm_lr,self.lm_drop_mult = lm_epochs,lm_lr,lm_drop_mult
         self.epochs,self.lrs,self.div,self.drop_mult = epochs,lrs,div,drop_mult
         self.class_weight,self.balanced_sampling,self.label_smoothing = class_weight,balanced_sampling,label_smoothing
@@ -314,11 +315,20 @@ def _start(self:ULMFiTClassifier, backwards):
     return folder,{'tok':_kinds[self.tokenizer or 'word'](self.lang)}
 
 @patch
+def _vocab(self:ULMFiTClassifier, texts, pre, tok):
+    "The words of the texts, behind them those that only the pretrained model knows; None leaves it to the data"
+    if not (pre and self.keep_vocab): return None
+    own = Corpus.from_texts(texts, Tokenizer(**tok), min_freq=self.min_freq, max_vocab=self.max_vocab).vocab
+    both = dict.fromkeys([*own, *read_meta(pre/'model.json')['vocab']])
+    return [o for o in both if o!='xxfake'][:self.max_vocab]
+
+@patch
 def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
     "The language model of one direction, and whether it began with a pretrained one"
     set_seed(seed, reproducible=True)
     pre,tok = self._start(backwards)
-    block = TextBlock.from_df('text', is_lm=True, min_freq=self.min_freq, max_vocab=self.max_vocab, backwards=backwards, **tok)
+    vocab = self._vocab(texts, pre, tok)
+    block = TextBlock.from_df('text', vocab=vocab, is_lm=True, min_freq=self.min_freq, max_vocab=self.max_vocab, backwards=backwards, **tok)
     aside = np.random.default_rng(seed).permutation(len(texts))[:max(1, min(len(texts)//10, 5000))]
     split = IndexSplitter(aside.tolist()) if len(texts)>1 else lambda o: ([0],[0])
     n_words = sum(len(t.split())+2 for t in texts)
