@@ -8,9 +8,9 @@ TORCH  ?=
 PY  := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test venv readme export nbs check wheel clean
+.PHONY: help demo test docs venv readme export nbs check wheel clean
 help:
-	@echo 'make demo | test | venv | readme | export | nbs [NB=name] | check | wheel | clean'
+	@echo 'make demo | test | docs | venv | readme | export | nbs [NB=name] | check | wheel | clean'
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/ulmfit demo
@@ -33,7 +33,15 @@ $(VENV)/.installed: $(VENV)/.torch settings.ini setup.py pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --no-build-isolation --editable '.[dev]'
+	$(PIP) --no-build-isolation --editable '.[dev,docs]'
+	@touch $@
+
+# the site, in docs/_build/html
+docs: $(VENV)/.installed-docs
+	$(PY) docs/build.py $(DOCS)
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 readme: $(VENV)/.installed-dev
@@ -56,5 +64,5 @@ wheel: $(VENV)/.installed-dev
 	$(PY) -m build --no-isolation --outdir dist
 
 clean:
-	rm -rf build dist *.egg-info _proc _docs .pytest_cache .hypothesis
+	rm -rf build dist *.egg-info _proc _docs docs/_build .pytest_cache .hypothesis
 	find nbs tests tools ulmfit_nb -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,221 @@
+"Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make docs`"
+import argparse, ast, draw, json, os, re, shutil, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+root,out = here.parent,here/'_build'
+src,html,staged = out/'src',out/'html',out/'nbs'
+ini = ConfigParser(delimiters=['='])
+ini.read(root/'settings.ini', encoding='utf8')
+cfg = ini['DEFAULT']
+
+def find_repository():
+    "The address of the repository on GitHub: what the build machine says, else the remote of this checkout, else nothing"
+    if name := os.getenv('GITHUB_REPOSITORY'): return f'https://github.com/{name}'
+    r = subprocess.run(['git','-C',str(root),'remote','get-url','origin'], capture_output=True, text=True)
+    m = re.search(r'github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?$', r.stdout.strip())
+    return f'https://github.com/{m[1]}' if m else ''
+repository = find_repository()
+
+def slug(title):
+    "The anchor of a heading: as GitHub makes them, but dots of qualified names stay"
+    return re.sub(r'[^\w\-. ]', '', title.strip().lower()).strip('. ').replace(' ', '-')
+
+def page_name(path):
+    "`03_batching.ipynb` is the page `batching`; the first notebook is the page `start`"
+    name = re.sub(r'^\d+[a-z]?_', '', Path(path).stem)
+    return 'start' if name=='index' else name
+
+def write(path, text):
+    "Write `text` only where it differs, so that Sphinx reads anew only what changed"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding='utf8')!=text: path.write_text(text, encoding='utf8')
+
+# Notebooks through nbdev
+
+def stage():
+    "Copy notebooks, with `export` as `exports`: a book shows the code that it explains"
+    for p in sorted((root/'nbs').glob('[!_.]*.ipynb')):
+        text = re.sub(r'"#\| ?export(\\n)?"', r'"#| exports\1"', p.read_text(encoding='utf8'))
+        write(staged/p.name, text)
+    for p in staged.glob('*.ipynb'):
+        if not (root/'nbs'/p.name).exists(): p.unlink()
+
+def processed():
+    "Notebooks as nbdev's documentation processors leave them, by file name"
+    from nbdev.serve import proc_nbs
+    stage()
+    cache = proc_nbs(str(staged), n_workers=os.cpu_count())
+    return {p.name:json.loads(p.read_text(encoding='utf8')) for p in sorted(cache.glob('*.ipynb'))}
+
+# Pages: what MyST-NB is given
+
+def md(text, **meta): return dict(cell_type='markdown', metadata=meta, source=text)
+
+def directives(source):
+    "The `#|` lines that open a cell, as a dict, and the code below them"
+    lines = source.splitlines()
+    n = next((i for i,l in enumerate(lines) if l.strip() and not l.startswith('#|')), len(lines))
+    pairs = (l[2:].strip().partition(':') for l in lines[:n] if l.strip())
+    return {k.strip():v.strip() for k,_,v in pairs},'\n'.join(lines[n:]).strip('\n')
+
+def defined(code):
+    "The names that nbdev documents in an exported cell, `Class.method` for what is patched in"
+    from nbdev.showdoc import showdoc_nm
+    names = [showdoc_nm(o) for o in ast.parse(code).body if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef))]
+    return [n for o in names for n in (o if isinstance(o, (list,tuple)) else [o])]
+
+def only_imports(code):
+    try: body = ast.parse(code).body
+    except SyntaxError: return False
+    return bool(body) and all(isinstance(o, (ast.Import,ast.ImportFrom)) for o in body)
+
+def entry(text, module, names):
+    "nbdev's `show_doc` as heading, links and signature: `(markdown, signature)`"
+    name = re.search(r'^### (.*)$', text, re.M)[1].strip()
+    sig = re.search(r'```python\n(.*?)\n```', text, re.S)
+    doc = text[sig.end():].strip() if sig else ''
+    sig = sig[1].replace(':NoneType=', '=') if sig else ''
+    links = [f'[reference](#ulmfit_nb.{module}.{name})'] if name in names else []
+    if line := source_line(module, name): links.append(f'<a href="source/{module}.html#L-{line}">source</a>')
+    return name,f'### {name}\n\n{{.entry}}\n{" · ".join(links)}\n',doc,sig
+
+def source_line(module, name):
+    "The line of the module at which `name` is defined; `None` where it isn't"
+    from nbdev.doclinks import _get_exps
+    return _get_exps(f'ulmfit_nb/{module}.py').get(name) if module else None
+
+def local_links(text, names):
+    "Links to notebooks, to files of the repository, and those that nbdev made, as links to pages of the site"
+    def symbol(m):
+        page,name = m[2],re.sub(r'\W+$', '', m[1])
+        heading = f'{page}.ipynb#{slug(name)}' if name in names.get(page, ()) else ''
+        return f'[`{m[1]}`]({heading})' if heading else f'`{m[1]}`'
+    text = re.sub(r'\[`([^`]+)`\]\(/*(\w+)\.html#[\w.]*\)', symbol, text)
+    text = re.sub(r'\]\((?:nbs/)?([\w-]+)\.ipynb(#[\w.-]*)?\)', lambda m: f']({page_name(m[1])}.ipynb{m[2] or ""})', text)
+    return re.sub(r'!\[([^]]*)\]\(\.\./docs/ulmfit\.svg\)', lambda m: draw.figure(draw.stages, ''), text)
+
+def run_line(path):
+    "How to run the notebook `path`"
+    colab = f'{repository.replace("https://github.com", "https://colab.research.google.com/github")}/blob/main/nbs/{path}' if repository else ''
+    where = f'[open it in Colab]({colab})' if colab else '[upload it to Colab](https://colab.research.google.com/#upload)'
+    return f'{{.run}}\n**Run this notebook:** <a href="notebooks/{path}" download>download it</a>, {where}, or [read how](run.md).\n'
+
+def is_show(cell): return cell['cell_type']=='code' and directives(''.join(cell['source']))[1].startswith('show_doc(') and cell['outputs']
+
+def show_name(cell): return ''.join(cell['outputs'][0]['data']['text/markdown'])
+
+def fold(cell, label): return dict(cell, metadata=dict(cell['metadata'], tags=['hide-input'], mystnb=dict(code_prompt_show=label, code_prompt_hide=label)))
+
+def outputs(cell, alt):
+    "The stored outputs, images with a text that says what they show"
+    meta = {'image':{'alt':alt}} if alt else {}
+    return dict(cell, metadata=dict(cell['metadata'], mystnb=dict(cell['metadata'].get('mystnb', {}), **meta)))
+
+def page(path, nb, names, heads):
+    "The notebook `path`, processed to `nb`, as the notebook that MyST-NB reads"
+    front,*cells = nb['cells']
+    front = ''.join(front['source'])
+    import yaml
+    meta = yaml.safe_load(front.strip().strip('-'))
+    module = page_name(path) if (root/'ulmfit_nb'/f'{page_name(path)}.py').exists() else None
+    title = 'First steps' if page_name(path)=='start' else meta['title']
+    new = [md(f"# {title}\n\n{{.lead}}\n{meta.get('description','')}\n\n{run_line(path)}")]
+    new += [md(draw.figure(*o)) for o in draw.pictures.get(page_name(path), ())]
+    shows = [entry(show_name(c), module, names) for c in cells if is_show(c)]
+    shows,said = {o[0]:o[1:] for o in shows},''
+    for c in cells:
+        source = ''.join(c['source'])
+        if c['cell_type']!='code':
+            if source.startswith('<!-- WARNING'): continue
+            said = source
+            new.append(md(local_links(source, heads)))
+            continue
+        flags,code = directives(source)
+        if is_show(c): continue
+        cell = dict(cell_type='code', metadata={}, source=code, outputs=c['outputs'], execution_count=None, id=c['id'])
+        if 'exports' in flags:
+            if only_imports(code): continue
+            n,docs = len(code.splitlines()),[shows[o] for o in defined(code) if o in shows]
+            if len(docs)==1 and n<=24: new.append(md(docs[0][0]))
+            else: new += [md(f'{h}\n{local_links(d, heads)}\n\n```python\n{s}\n```') for h,d,s in docs]
+            if n>24 or len(docs)>1: cell = fold(cell, f'The code, {n} lines')
+        elif flags.get('code-fold')=='true': cell = fold(cell, f'The code of this picture' if any('image/png' in o.get('data',{}) for o in c['outputs']) else 'The code')
+        if flags.get('echo')=='false': cell['metadata']['tags'] = ['remove-input']
+        if any('image/png' in o.get('data', {}) for o in cell['outputs']):
+            cell = outputs(cell, flags.get('fig-alt', '').strip('"\'') or caption(said, code))
+        new.append(cell)
+    new += around(page_name(path))
+    for i,c in enumerate(new): c['id'] = f'c{i}'
+    return dict(nb, cells=new, metadata=dict(kernelspec=nb['metadata']['kernelspec']), nbformat=4, nbformat_minor=5)
+
+def around(name):
+    "What the site adds to a chapter: questions with folded answers (a line, then one that begins with a colon)"
+    path = here/'questions'/f'{name}.md'
+    if not path.exists(): return []
+    folded = re.sub(r'^(.+)\n: (.+)$', r':::{dropdown} \1\n:class-container: question\n\n\2\n:::', path.read_text(encoding='utf8'), flags=re.M)
+    return [md(f'## Questions\n\nTry to answer before you look.\n\n{folded}')]
+
+def caption(text, code):
+    "What a picture shows, for those who can't see it: its titles and axes, and the last sentences before it"
+    last = re.sub(r'[`*$]|\[([^]]*)\]\([^)]*\)', lambda m: m[1] or '', (text.strip().split('\n\n') or [''])[-1])
+    said = ' '.join(last.lstrip('#- ').split())
+    while len(said)>220 and '. ' in said: said = said.split('. ', 1)[1]
+    titles = re.findall(r"\b(?:set_)?(?:title|xlabel|ylabel)\s*[=(]\s*f?(['\"])(.+?)\1", code)
+    return ' '.join(['Plot' + (f" ({'; '.join(t for _,t in titles)})" if titles else '') + ':', said]) if said or titles else 'Plot of what the code above it computes'
+
+def headings(nb):
+    "The names that a processed notebook has an entry for"
+    return {entry(show_name(c), None, ())[0] for c in nb['cells'] if is_show(c)}
+
+def sources():
+    "A page per module with its highlighted source, a target at every line"
+    from pygments import highlight
+    from pygments.lexers import PythonLexer
+    from pygments.formatters import HtmlFormatter
+    fmt = HtmlFormatter(lineanchors='L', linenos='inline', anchorlinenos=True, wrapcode=True)
+    for p in sorted((root/'ulmfit_nb').glob('[!_]*.py')):
+        code = highlight(p.read_text(encoding='utf8'), PythonLexer(), fmt)
+        write(src/'source'/f'{p.stem}.md', f'---\norphan: true\nno-search: true\n---\n# Source of `ulmfit_nb.{p.stem}`\n\n````{{raw}} html\n{code}````\n')
+
+def build_pages():
+    import api
+    nbs = processed()
+    heads = {page_name(k):headings(nb) for k,nb in nbs.items()}
+    names = {k:set(api.entries(k)) for k in api.modules}
+    made = {'index.md'}
+    for name,nb in nbs.items():
+        write(src/f'{page_name(name)}.ipynb', json.dumps(page(name, nb, names.get(page_name(name), ()), heads), ensure_ascii=False, indent=1))
+        made.add(f'{page_name(name)}.ipynb')
+        write(out/'extra'/'notebooks'/name, (root/'nbs'/name).read_text(encoding='utf8'))
+    for k in api.modules: write(src/'api'/f'{k}.md', api.page(k))
+    sources()
+    for p in here.glob('[!i]*.md'): write(src/p.name, p.read_text(encoding='utf8'))
+    index = (here/'index.md').read_text(encoding='utf8') # `api/*` in it stands for the reference pages, in the order of the chapters
+    index = index.replace('<!-- stages -->', draw.figure(draw.stages, 'The road in one picture.'))
+    index = index.replace('api/*', '\n'.join(f'api/{k}' for k in api.modules))
+    there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),*(f'api/{k}' for k in api.modules)}
+    def listed(m): return '\n'.join(l for l in m[0].splitlines() if not re.fullmatch(r'[\w/]+', l) or l in there) # a notebook may be announced before it is written
+    write(src/'index.md', re.sub(r'```\{toctree\}.*?```', listed, index, flags=re.S))
+    write(src/'changelog.md', (root/'CHANGELOG.md').read_text(encoding='utf8'))
+    kept = made | {p.name for p in here.glob('*.md')} | {'changelog.md'}
+    for p in src.glob('*.*'):
+        if p.name not in kept: p.unlink()
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--clean', action='store_true', help='Forget what an earlier build made')
+    args = p.parse_args()
+    os.chdir(root)
+    sys.path.insert(0, str(root))
+    if args.clean: shutil.rmtree(out, ignore_errors=True); shutil.rmtree(root/'_proc', ignore_errors=True)
+    src.mkdir(parents=True, exist_ok=True)
+    build_pages()
+    r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),'-d',str(out/'doctrees'),str(src),str(html)])
+    if r.returncode: sys.exit(r.returncode)
+    import machines
+    machines.main(src, html)
+    print(f'{len(list(html.rglob("*.html")))} pages in {html.relative_to(root)}: open index.html')
+
+if __name__=='__main__': main()

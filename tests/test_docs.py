@@ -1,0 +1,218 @@
+"The site: it builds without a warning, says what every name does, and works in a real browser, without a network"
+import html as htmllib, importlib, json, os, re, subprocess, sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+import pytest
+from conftest import root
+import browser
+
+pytest.importorskip('sphinx', reason="no Sphinx: install the extra 'docs'")
+sys.path.insert(0, str(root/'docs'))
+docs,site = root/'docs',root/'docs'/'_build'/'html'
+
+@pytest.fixture(scope='module')
+def built():
+    "The folder of the site, built here and now, every warning an error"
+    r = subprocess.run([sys.executable, str(docs/'build.py')], cwd=root, capture_output=True, text=True)
+    assert r.returncode==0, r.stdout[-3000:]+r.stderr[-6000:]
+    return site
+
+class Page(HTMLParser):
+    "What the tests look at in a page: anchors, links, pictures, whether it is a page of the book"
+    def __init__(self, text):
+        super().__init__()
+        self.ids,self.links,self.imgs,self.loads = set(),[],[],[]
+        self.feed(text)
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.ids |= {a[k] for k in ('id','name') if a.get(k)}
+        if tag=='a' and 'href' in a: self.links.append(a['href'])
+        if tag=='img': self.imgs.append(a)
+        if tag in ('img','script','iframe','source') and a.get('src'): self.loads.append(a['src'])
+        if tag=='link' and a.get('rel') in ('stylesheet','preload','icon','shortcut icon','preconnect','dns-prefetch'): self.loads.append(a['href'])
+
+@pytest.fixture(scope='module')
+def pages(built): return {str(o.relative_to(built)):Page(o.read_text(encoding='utf8')) for o in sorted(built.rglob('*.html')) if '_static' not in o.parts}
+
+def content(built, name): return (built/f'{name}.html').read_text(encoding='utf8')
+
+# Contents
+
+def toc():
+    "Pages in the table of contents"
+    text = (docs/'index.md').read_text(encoding='utf8')
+    return [l.strip() for o in re.findall(r'```\{toctree\}(.*?)```', text, re.S) for l in o.splitlines() if l.strip() and l[0]!=':']
+
+def test_every_notebook_is_in_the_table_of_contents():
+    from build import page_name
+    assert not {page_name(o) for o in (root/'nbs').glob('[!_.]*.ipynb')} - set(toc())
+    assert len(toc())==len(set(toc()))
+
+def test_the_four_parts():
+    text = (docs/'index.md').read_text(encoding='utf8')
+    assert re.findall(r':caption: (.*)', text)==['Read','Do','Look up','Why']
+
+chapters = [page for nb in sorted((root/'nbs').glob('[01]*.ipynb')) for page in [re.sub(r'^\d+[a-z]?_', '', nb.stem)]]
+
+@pytest.mark.parametrize('name', chapters)
+def test_chapters_end_with_questions(name, built):
+    n = len(re.findall(r'<details class="[^"]*\bquestion\b', content(built, name)))
+    assert 5<=n<=10, f'docs/questions/{name}.md should have five to ten questions, it has {n}'
+
+@pytest.mark.parametrize('name', chapters)
+def test_chapters_can_be_run_and_left(name, built):
+    text = content(built, name)
+    nb = re.search(r'href="(notebooks/[\w]+\.ipynb)"', text)
+    assert nb and json.loads((built/nb[1]).read_text())['cells']
+    assert 'colab.research.google.com' in text
+    assert 'prev-next-area' in text and ('right-next' in text or 'left-prev' in text)
+
+# The reference
+
+def names():
+    import api
+    return [(m,n) for m in api.modules for n in importlib.import_module(f'ulmfit_nb.{m}').__all__]
+
+def entry(text, module, name):
+    "The entry of a name on its reference page: everything from its anchor to the next entry of the same depth"
+    i = text.find(f'id="ulmfit_nb.{module}.{name}"')
+    assert i>=0, f'no entry for {module}.{name}'
+    j = text.find('<dt class="sig', i+1)
+    return text[i:j if j>0 else None]
+
+def test_every_exported_name_has_an_entry(built):
+    missing = [f'{m}.{n}' for m,n in names() if f'id="ulmfit_nb.{m}.{n}"' not in content(built, f'api/{m}')]
+    assert not missing
+
+def test_no_entry_without_a_description(built):
+    def said(m, n):
+        dd = re.search(r'<dd>(.*)', entry(content(built, f'api/{m}'), m, n), re.S)
+        text = re.sub(r'<p class="entry">.*?</p>|<table.*?</table>|<p class="returns">.*?</p>', '', dd[1], flags=re.S) if dd else ''
+        return htmllib.unescape(re.sub(r'<[^>]+>', ' ', text)).strip()
+    assert not [f'{m}.{n}' for m,n in names() if len(said(m, n))<10]
+
+def test_every_parameter_is_in_the_table(built):
+    import api, inspect
+    bad = []
+    for m,n in names():
+        o = getattr(api.load(m), n)
+        if not (inspect.isfunction(o) or inspect.isclass(o)): continue
+        text = entry(content(built, f'api/{m}'), m, n)
+        bad += [f'{m}.{n}({p})' for p,_,_,_ in api.params(o)[0] if f'>{p}</span>' not in text]
+    assert not bad
+
+def test_our_parameters_have_a_meaning():
+    "Those that a function of ours states itself; what is passed on to another library is described there"
+    import api, inspect
+    bad = []
+    for m,n in names():
+        o = getattr(api.load(m), n)
+        f = o if inspect.isfunction(o) else vars(o).get('__init__') if inspect.isclass(o) else None
+        if f is None or not api.ours(f): continue
+        own = set(inspect.unwrap(f).__code__.co_varnames[:f.__code__.co_argcount+f.__code__.co_kwonlyargcount])
+        bad += [f'{m}.{n}({p})' for p,_,_,meant in api.params(o)[0] if p in own and not meant]
+    assert not bad
+
+# Links, loads, pictures: in the files themselves
+
+def test_links_and_anchors_resolve(built, pages):
+    bad = []
+    for name,page in pages.items():
+        for link in page.links:
+            to = urlsplit(urljoin(f'http://here/{name}', link))
+            if to.netloc!='here' or not to.scheme.startswith('http'): continue
+            path = unquote(to.path.lstrip('/')) or 'index.html'
+            if not (built/path).is_file(): bad.append((name,link))
+            elif to.fragment and path in pages and unquote(to.fragment) not in pages[path].ids: bad.append((name,link))
+    assert not bad
+
+def test_nothing_is_loaded_from_elsewhere(built, pages):
+    assert not [(n,o) for n,p in pages.items() for o in p.loads if urlsplit(o).netloc]
+    css = [o for o in built.rglob('*.css')]
+    assert css and not [o.name for o in css if re.search(r'(@import\s*|url\()\s*["\']?https?:', o.read_text(encoding='utf8'))]
+
+def test_pictures_have_alternative_text(built, pages):
+    assert not [(n,o.get('src')) for n,p in pages.items() for o in p.imgs if not (o.get('alt') or '').strip() or o['alt'].startswith('_images')]
+    for n in pages:
+        for svg in re.findall(r'<svg [^>]*class="drawn".*?</svg>', (built/n).read_text(encoding='utf8'), re.S): assert 'role="img"' in svg and '<title' in svg
+
+def test_machines_find_the_pages(built):
+    text = (built/'llms.txt').read_text(encoding='utf8')
+    listed = re.findall(r'\]\(([\w/]+)\.html\.md\)', text)
+    assert set(listed) >= {'index'}|set(chapters) - {'index'}
+    for o in listed:
+        md = (built/f'{o}.html.md').read_text(encoding='utf8')
+        assert md.startswith('#') and not re.search(r'^\{\.\w+\}$', md, re.M)
+        assert (built/f'{o}.html').exists()
+
+def test_formulas_need_no_script(built):
+    text = content(built, 'awd_lstm')
+    assert text.count('<math ')>5 and not re.search(r'mathjax|katex', text, re.I)
+
+# In a browser
+
+@pytest.fixture(scope='module')
+def tab(built):
+    if not browser.find(): pytest.skip('no Chromium here: apt-get install chromium, or set CHROME')
+    pytest.importorskip('websockets')
+    with browser.serve(built) as url, browser.chromium() as tab:
+        tab.url = url
+        yield tab
+
+def visited(tab, pages): return [o for o in pages if not o.startswith('source/')]
+
+def test_pages_load_in_silence(tab, pages):
+    tab.size(1300)
+    bad = []
+    for o in pages:
+        tab.open(f'{tab.url}/{o}')
+        bad += [(o,c) for c in tab.complaints()]
+        bad += [(o,r) for r in tab.requests() if not r.startswith((tab.url,'data:','blob:'))]
+    assert not bad
+
+def test_nothing_overflows_a_phone(tab, pages):
+    tab.size(390, 844, True)
+    bad = []
+    for o in visited(tab, pages):
+        tab.open(f'{tab.url}/{o}')
+        w = tab.js('Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)')
+        if w>390: bad.append((o,w))
+    assert not bad
+
+@pytest.mark.parametrize('query,wanted', [('LMDataLoader',('batching.html','api/batching.html')), ('gradual unfreezing',('classifier.html',))])
+def test_search_finds_the_right_page_first(tab, query, wanted):
+    tab.size(1300)
+    tab.open(f'{tab.url}/search.html?q={query.replace(" ","+")}')
+    first = tab.until("(document.querySelector('#search-results ul.search li a') || {}).href")
+    tab.until("!document.querySelector('#search-progress') || !/Searching|Preparing/.test(document.querySelector('#search-results').innerText)")
+    first = tab.js("document.querySelector('#search-results ul.search li a').href")
+    assert urlsplit(first).path.lstrip('/') in wanted
+
+def test_dark_mode_toggles(tab):
+    tab.size(1300)
+    tab.open(f'{tab.url}/awd_lstm.html')
+    ground = 'getComputedStyle(document.body).backgroundColor'
+    seen = {}
+    for _ in range(3):
+        seen[tab.js('document.documentElement.dataset.theme')] = tab.js(ground)
+        tab.js("[...document.querySelectorAll('.theme-switch-button')].find(o => o.offsetParent).click()")
+    assert set(seen)=={'light','dark'} and seen['light']!=seen['dark']
+
+def test_copy_button_and_folds(tab):
+    tab.open(f'{tab.url}/awd_lstm.html')
+    assert tab.until("document.querySelectorAll('button.copybtn').length")>10
+    folds = tab.js("document.querySelectorAll('details').length")
+    assert folds>5 and tab.js("document.querySelectorAll('details.question[open]').length")==0
+    tab.js("document.querySelector('details.question summary').click()")
+    assert tab.js("document.querySelectorAll('details.question[open]').length")==1
+
+def test_formulas_are_drawn(tab):
+    tab.open(f'{tab.url}/awd_lstm.html')
+    heights = tab.js("[...document.querySelectorAll('math')].map(o => o.getBoundingClientRect().height)")
+    assert heights and min(heights)>5
+
+def test_contents_on_the_right_hand(tab):
+    tab.size(1400)
+    tab.open(f'{tab.url}/batching.html')
+    assert 'LMDataLoader' in tab.js("document.querySelector('.bd-sidebar-secondary').innerText")
