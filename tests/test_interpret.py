@@ -125,8 +125,8 @@ def test_bad_questions(learn):
 
 def test_html_is_safe_and_says_more_than_colours():
     h = Attribution(['xxbos','<b>','"x"','xxmaj','fine'], [0.,1.,-1.,.1,.2], '<i>', 1., 0., .9)._repr_html_()
-    assert '<b>&lt;' not in h and '&lt;b&gt;' in h and '&lt;i&gt;' in h and '"x"' not in h.replace('&quot;x&quot;','')
-    assert 'solid' in h and 'dashed' in h and 'title="+0.300">' not in h.split('Fine')[0][-10:] and 'Fine' in h and 'title="+0.300"' in h
+    assert h.count('<b>')==1 and '&lt;b&gt;' in h and '&lt;i&gt;' in h and '<i>' not in h and '&quot;x&quot;' in h # the one bold tag is ours
+    assert 'solid' in h and 'dashed' in h and '>Fine<' in h and 'title="+0.300"' in h
 
 def test_deletion(learn, df):
     res = deletion_test(learn, df.text[df.is_valid][:30])

@@ -47,7 +47,7 @@ def _as_texts(X, name='X'):
 def _as_labels(y, n, name='y'):
     "`y` as an array of labels, none of which is missing"
     if y is None: raise ValueError(f'{name} is missing: a classifier learns from labels, so fit requires y to be passed, but the target y is None')
-    if not hasattr(y, 'dtype'): y = np.array(list(y), dtype=object)
+    if not hasattr(y, 'dtype'): y = np.asarray(y) if hasattr(y, '__array__') else np.array(list(y), dtype=object)
     y = pd.Series(list(column_or_1d(y, warn=True)), dtype=object)
     if len(y)!=n: raise ValueError(f'there are {n} texts, but {len(y)} labels in {name}: inconsistent numbers of samples')
     gaps = np.flatnonzero(y.isna())
@@ -117,7 +117,7 @@ class _History(Callback):
         self.start = time.monotonic()
     def after_epoch(self):
         names = [o for o in self.recorder.metric_names if o not in ('epoch','time')]
-        vals = {k:float(v) for k,v in zip(names, self.recorder.values[-1])}
+        vals = {k:float('nan') if v is None else float(v) for k,v in zip(names, self.recorder.values[-1])} # a single token has no loss
         self.rows.append({**self.now, **vals, 'seconds':round(time.monotonic()-self.start, 1)})
         self.start = time.monotonic()
 

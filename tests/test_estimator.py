@@ -1,0 +1,273 @@
+"ULMFiTClassifier as scikit-learn, other processes, and careless people use it"
+import io, json, os, pickle, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks as checks
+from sklearn.utils.validation import check_is_fitted, validate_data
+from ulmfit_nb.estimator import *
+from ulmfit_nb.texts import sentences
+
+def quick(**kw): return ULMFiTClassifier(**{**dict(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), seq_len=24), **kw})
+env = {**os.environ, 'OMP_NUM_THREADS':'1'}
+some = ['Good.', '', 'The food was cold.', 'great '*150]
+
+@pytest.fixture(scope='module')
+def df(): return sentences().sample(120, random_state=1).reset_index(drop=True)
+
+@pytest.fixture(scope='module')
+def clf(df): return quick(directions=('fwd','bwd')).fit(df.text, df.label, unlabelled=['More to read.', 'And more.'])
+
+@pytest.fixture(scope='module')
+def saved(clf, tmp_path_factory): return clf.save(tmp_path_factory.mktemp('est')/'clf')
+
+def test_conventions(clf, df):
+    assert is_classifier(clf) and clf.fit.__doc__ and list(clf.classes_)==['negative','positive']
+    p = clf.predict_proba(some)
+    assert p.shape==(4,2) and np.allclose(p.sum(1), 1, atol=1e-12) and p.min()>=0
+    assert list(clf.predict(some))==list(clf.classes_[p.argmax(1)])
+    assert clf.score(df.text, df.label)==(clf.predict(df.text)==df.label).mean()
+    assert not hasattr(clone(clf), 'classes_') and clone(clf).get_params()==clf.get_params()
+    assert set(clf.history_.direction)=={'fwd','bwd'} and set(clf.history_.stage)=={'language model','classifier'}
+
+@pytest.mark.parametrize('kind', ['list','array','series','table','object'])
+def test_any_container(clf, kind):
+    X = dict(list=some, array=np.array(some), series=pd.Series(some, index=[7,7,1,0]), table=pd.DataFrame({'t':some}), object=np.array(some, dtype=object)[:,None])[kind]
+    assert np.array_equal(clf.predict_proba(X), clf.predict_proba(some))
+
+@pytest.mark.parametrize('labels', [[3,5], [True,False], [np.int64(0),np.int64(1)], ['a','ü'], [1.,2.]], ids=str)
+def test_any_labels(df, labels, tmp_path):
+    y = np.where(df.label=='positive', *labels)
+    clf = quick(lm_epochs=0, epochs=(1,0,0,0)).fit(df.text, y)
+    assert clf.classes_.tolist()==sorted(set(y.tolist())) and set(clf.predict(some).tolist())<=set(y.tolist())
+    again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
+    assert again.classes_.dtype==clf.classes_.dtype and np.array_equal(again.predict(some), clf.predict(some))
+
+def test_same_seed_same_model(df):
+    a,b,c = (quick(random_state=s).fit(df.text, df.label).predict_proba(some) for s in (1,1,2))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+def test_fit_forgets(df):
+    clf = quick().fit(df.text, df.label)
+    p = clf.predict_proba(some)
+    clf.fit(df.text, df.source)
+    assert clf.predict_proba(some).shape==(4,3)
+    assert np.array_equal(clf.fit(df.text, df.label).predict_proba(some), p)
+
+def test_validation_part_is_not_trained_on(df):
+    "Changing only the held-out labels changes the temperature, and no weight"
+    held = df.text[100:],df.label[100:]
+    wrong = held[0],held[1].map({'positive':'negative','negative':'positive'})
+    a,b = (quick().fit(df.text[:100], df.label[:100], valid=v) for v in (held,wrong))
+    assert all(x.equal(y) for x,y in zip(a.ensemble_.learners[0].model.parameters(), b.ensemble_.learners[0].model.parameters()))
+    assert a.n_valid_==20 and abs(a.valid_accuracy_+b.valid_accuracy_-1)<1e-6
+    plain = quick(validation_fraction=0).fit(df.text[:100], df.label[:100])
+    assert plain.n_valid_==0 and plain.ensemble_.temperature==1 and plain.valid_accuracy_ is None
+
+# scikit-learn's company
+
+def test_cross_validation_grid_and_pipeline(df):
+    cv = cross_val_score(quick(), df.text, df.label, cv=2)
+    assert cv.shape==(2,) and np.isfinite(cv).all()
+    search = GridSearchCV(quick(), {'drop_mult':[.1,.5]}, cv=2).fit(df.text, df.label)
+    assert search.best_params_['drop_mult'] in (.1,.5) and search.predict(some).shape==(4,)
+    pipe = Pipeline([('lower', FunctionTransformer(lambda X: [o.lower() for o in X])), ('clf', quick())])
+    pipe.fit(df.text, df.label, clf__unlabelled=['more'])
+    assert np.array_equal(pipe.predict_proba(['GOOD.']), pipe.predict_proba(['good.']))
+    p = cross_val_predict(quick(lm_epochs=0), df.text, df.source, cv=2, method='predict_proba')
+    assert p.shape==(120,3)
+
+def test_pickle(clf):
+    again = pickle.loads(pickle.dumps(clf))
+    assert np.array_equal(again.predict_proba(some), clf.predict_proba(some)) and again.get_params()==clf.get_params()
+    assert again.language_model('bwd').dls.backwards
+    assert not hasattr(pickle.loads(pickle.dumps(quick())), 'classes_')
+
+# scikit-learn's own checks. `check_estimator` runs none of them for an estimator of texts but the first, since all build tables of numbers. So they are run on
+# a subclass that writes each row of numbers as a text, and leaves everything else as it is.
+
+def as_texts(X): return [' '.join(f'f{j}v{round(float(v)*2)}' for j,v in enumerate(r)) for r in X]
+
+class OfNumbers(ULMFiTClassifier):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string,tags.input_tags.two_d_array,tags.input_tags.one_d_array,tags.classifier_tags.poor_score = False,True,False,True
+        return tags
+    def fit(self, X, y, unlabelled=None, valid=None):
+        if y is None: raise ValueError('requires y to be passed, but the target y is None')
+        return super().fit(as_texts(validate_data(self, X)), y)
+    def predict_proba(self, X, bs=64):
+        check_is_fitted(self)
+        return super().predict_proba(as_texts(validate_data(self, X, reset=False)), bs)
+    def predict(self, X, bs=64):
+        p = self.predict_proba(X, bs)
+        return self.classes_[p.argmax(1)]
+    def score(self, X, y, sample_weight=None): return np.average(self.predict(X)==np.asarray(y), weights=sample_weight)
+
+@pytest.mark.slow
+def test_sklearns_checks():
+    est = OfNumbers(pretrained=False, size='tiny', lm_epochs=0, epochs=(1,0,0,0), validation_fraction=0)
+    res = checks.check_estimator(est, on_skip=None, on_fail=None)
+    bad = {o['check_name']:repr(o['exception']) for o in res if o['status']=='failed'}
+    assert not bad
+    assert sum(o['status']=='passed' for o in res)>35
+
+def test_sklearns_checks_of_the_class_itself():
+    "Those that need no data run on the estimator of texts as it is"
+    est = ULMFiTClassifier()
+    for o in ('check_estimator_cloneable','check_estimator_tags_renamed','check_valid_tag_types','check_estimator_repr','check_no_attributes_set_in_init','check_parameters_default_constructible',
+        'check_get_params_invariance','check_set_params','check_do_not_raise_errors_in_init_or_set_params','check_mixin_order'): getattr(checks, o)('ULMFiTClassifier', est)
+
+# Saved here, loaded there
+
+elsewhere = '''
+import json,sys
+from ulmfit_nb.estimator import ULMFiTClassifier
+clf = ULMFiTClassifier.load(sys.argv[1])
+print(json.dumps([clf.predict_proba(json.loads(sys.argv[2])).tolist(), clf.get_params()['directions'], len(clf.history_)]))
+'''
+
+def test_loaded_in_another_process(clf, saved):
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', elsewhere, str(saved), json.dumps(some)], capture_output=True, text=True, env=env)
+    assert r.returncode==0, r.stderr
+    p,directions,n = json.loads(r.stdout.splitlines()[-1])
+    assert np.abs(np.array(p)-clf.predict_proba(some)).max()<1e-9 and directions==['fwd','bwd'] and n==len(clf.history_)
+
+def test_nothing_that_runs_code_and_nothing_left_over(saved):
+    assert {o.suffix for o in saved.rglob('*') if o.is_file()}=={'.json','.safetensors'}
+    assert [o.name for o in saved.parent.iterdir()]==['clf']
+
+def test_moved_and_saved_again(clf, saved, tmp_path):
+    shutil.copytree(saved, tmp_path/'moved')
+    again = ULMFiTClassifier.load(tmp_path/'moved')
+    small = again.save(tmp_path/'small', language_models=False)
+    assert not (small/'language_model').exists()
+    with pytest.raises(ValueError, match='without its language model'): ULMFiTClassifier.load(small).language_model()
+    assert np.array_equal(ULMFiTClassifier.load(small).predict_proba(some), clf.predict_proba(some))
+    assert ULMFiTClassifier.load(again.save(tmp_path/'whole')).language_model('bwd').dls.backwards
+
+def every_file(saved): return [o.relative_to(saved).as_posix() for o in sorted(saved.rglob('*')) if o.is_file()]
+
+@pytest.mark.parametrize('harm', ['gone','cut','changed'])
+def test_every_file_is_watched(saved, tmp_path, harm):
+    for i,name in enumerate(every_file(saved)):
+        copy = tmp_path/f'{i}'
+        shutil.copytree(saved, copy)
+        f = copy/name
+        b = f.read_bytes()
+        if harm=='gone': f.unlink()
+        elif harm=='cut': f.write_bytes(b[:len(b)//2])
+        else: f.write_bytes(b[:-20]+bytes([b[-20]^1])+b[-19:])
+        with pytest.raises((ValueError,FileNotFoundError), match=Path(name).name.replace('.', r'\.')): ULMFiTClassifier.load(copy)
+
+def test_newer_format_and_other_kinds(saved, tmp_path):
+    shutil.copytree(saved, tmp_path/'new')
+    f = tmp_path/'new'/'estimator.json'
+    f.write_text(json.dumps({**json.loads(f.read_text()), 'format_version':99}))
+    with pytest.raises(ValueError, match='format version 99.*upgrade'): ULMFiTClassifier.load(tmp_path/'new')
+    with pytest.raises(FileNotFoundError, match='no such folder'): ULMFiTClassifier.load(tmp_path/'nowhere')
+
+def test_save_replaces_only_its_own(clf, saved, tmp_path):
+    (tmp_path/'thesis.txt').write_text('mine')
+    with pytest.raises(ValueError, match='holds something else'): clf.save(tmp_path)
+    assert (tmp_path/'thesis.txt').exists()
+    (tmp_path/'empty').mkdir()
+    assert ULMFiTClassifier.load(clf.save(tmp_path/'empty'))
+
+# Careless people
+
+bad_fits = {
+    'wrong length': (lambda t,y: (t, y[:-1]), '120 texts, but 119 labels'), 'NaN label': (lambda t,y: (t, [np.nan]+list(y[1:])), 'no label at position 0'),
+    'None label': (lambda t,y: (t, list(y[:-1])+[None]), 'no label at position 119'), 'one class': (lambda t,y: (t, ['a']*120), "one class only, 'a'"),
+    'missing text': (lambda t,y: ([None]+list(t[1:]), y), 'X has no text at position 0'), 'NaN text': (lambda t,y: (list(t[:-1])+[float('nan')], y), 'no text at position 119'),
+    'number': (lambda t,y: ([5]+list(t[1:]), y), 'holds 5'), 'one text': (lambda t,y: (t[0], y[:1]), 'X is one text'), 'empty': (lambda t,y: ([], []), 'X is empty'),
+    'two columns': (lambda t,y: (pd.DataFrame({'a':t,'b':t}), y), "give the column of texts: X\\['a'\\]"), 'fractions': (lambda t,y: (t, np.linspace(0, 1, 120)), 'no classes'),
+    'mixed': (lambda t,y: (t, ['a',1]*60), 'mixes labels'), 'no labels': (lambda t,y: (t, None), 'y is missing'),
+}
+@pytest.mark.parametrize('name', bad_fits)
+def test_bad_fit(df, name):
+    f,says = bad_fits[name]
+    with pytest.raises((ValueError,TypeError), match=says): quick().fit(*f(df.text, df.label))
+
+def test_bad_settings(df):
+    for kw,says in ((dict(directions='bwd'),'directions'), (dict(directions=()),'directions'), (dict(size='big'),'size'), (dict(tokenizer='bytes'),'tokenizer'), (dict(pretrained='no-such'),'no-such'),
+        (dict(class_weight={'lukewarm':2}),'lukewarm'), (dict(monitor='f1'),"no 'f1'")):
+        with pytest.raises((ValueError,FileNotFoundError), match=says): quick(**kw).fit(df.text, df.label)
+    with pytest.raises(ValueError, match="'b' is in the validation part only"): quick().fit(df.text, df.label, valid=(['x'],['b']))
+    with pytest.raises(ValueError, match='unlabelled has no text at position 1'): quick().fit(df.text, df.label, unlabelled=['a',None])
+
+def test_bad_questions(clf):
+    for f in (clf.predict, clf.predict_proba):
+        with pytest.raises(TypeError, match='one text'): f('Good.')
+        with pytest.raises(ValueError, match='no text at position 1'): f(['a',None])
+    with pytest.raises(NotFittedError): quick().predict(['a'])
+    with pytest.raises(ValueError, match='2 texts, but 1 labels'): clf.score(['a','b'], ['negative'])
+    assert clf.score(['a','b'], ['lukewarm','lukewarm'])==0 # documented: an unseen label counts as an error
+    assert clf.predict([]).shape==(0,) and clf.predict_proba([]).shape==(0,2)
+
+def test_a_class_with_one_example(df):
+    y = df.label.mask(df.index==3, 'odd')
+    with pytest.warns(UserWarning, match="class 'odd' has a single text"): clf = quick().fit(df.text, y)
+    assert clf.classes_.tolist()==['negative','odd','positive'] and clf.predict_proba(some).shape==(4,3)
+
+def test_next_to_nothing():
+    "Two texts, empty texts, more batch than text"
+    clf = quick().fit(['good','bad'], [1,0])
+    assert clf.predict_proba(['good','']).shape==(2,2)
+    assert quick().fit(['','',''], [1,0,1]).predict(['']).shape==(1,)
+
+@pytest.mark.parametrize('kw', [dict(class_weight='balanced'), dict(balanced_sampling=True), dict(label_smoothing=.1), dict(monitor='accuracy', patience=1), dict(tokenizer='subword'), dict(tokenizer='char'),
+    dict(lm_epochs=0), dict(calibrate=False), dict(bs=7), dict(directions=('bwd',)), dict(lrs=(1e-2,)*4, div=1.)], ids=str)
+def test_every_setting_is_saved(df, kw, tmp_path):
+    clf = quick(**kw).fit(df.text[:80], df.source[:80])
+    again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
+    assert again.get_params()==clf.get_params() and np.array_equal(again.predict_proba(some), clf.predict_proba(some))
+
+def test_rare_class_is_found_more_often_when_balanced():
+    rng = np.random.default_rng(0)
+    def text(rare): return ' '.join(rng.permutation(['win' if rare and rng.random()<.6 else 'so', *rng.choice(list('abcdefgh'), 5)]))
+    y = np.array([1]*25+[0]*375)
+    X = [text(o) for o in y]
+    recall = [(ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=0, epochs=(0,0,0,3), validation_fraction=0, **kw).fit(X, y).predict_proba(X)[y==1,1]).mean() for kw in ({}, dict(class_weight='balanced'), dict(balanced_sampling=True))]
+    assert recall[1]>recall[0] and recall[2]>recall[0]
+
+def test_pretrained_brings_size_and_tokenizer(df, tmp_path):
+    base = quick(tokenizer='subword', lm_epochs=1).fit(df.text, df.label)
+    folder = base.save(tmp_path/'m')/'language_model'
+    clf = quick(pretrained=str(folder), size='full', lm_epochs=1).fit(df.text, df.label)
+    assert clf.language_model().encoder.n_hid==sizes['tiny']['n_hid'] and clf.pretrained_=='language_model'
+    assert clf.language_model().describe()['tokenizer']['kind']==base.language_model().describe()['tokenizer']['kind']
+    assert len(clf.history_)==2+2 # a frozen epoch more
+
+killed = '''
+import sys, pandas as pd
+from ulmfit_nb.estimator import ULMFiTClassifier
+df = pd.read_json(sys.argv[1], lines=True)
+clf = ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=3, epochs=(1,1,1,3), seq_len=24, checkpoint_dir=sys.argv[2], monitor='valid_loss')
+clf.fit(df.text, df.label).save(sys.argv[3])
+'''
+
+def test_killed_and_taken_up_again(df, tmp_path):
+    "Killed several times wherever it happens to be: the weights are those of a training that nobody disturbed"
+    df[['text','label']].to_json(tmp_path/'data.jsonl', orient='records', lines=True)
+    def start(out): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', killed, tmp_path/'data.jsonl', tmp_path/'ckpt', out], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    p = start(tmp_path/'whole')
+    assert p.wait(600)==0, p.stderr.read()
+    n_kills = 0
+    for n in (1,3,6):
+        p = start(tmp_path/'again')
+        while p.poll() is None and len(list((tmp_path/'ckpt').rglob('*.ckpt')) if (tmp_path/'ckpt').exists() else [])<min(n, 5): time.sleep(.02)
+        if p.poll() is None:
+            p.send_signal(signal.SIGKILL)
+            n_kills += 1
+        p.wait()
+    p = start(tmp_path/'again')
+    assert p.wait(600)==0, p.stderr.read()
+    assert n_kills>=1 and not (tmp_path/'ckpt').exists()
+    a,b = (ULMFiTClassifier.load(tmp_path/o) for o in ('whole','again'))
+    for (n,x),y in zip(a.ensemble_.learners[0].model.named_parameters(), b.ensemble_.learners[0].model.parameters()): assert x.equal(y), n
+    assert a.ensemble_.temperature==b.ensemble_.temperature and len(a.history_)==len(b.history_)
