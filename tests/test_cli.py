@@ -31,12 +31,11 @@ def test_train_says_what_it_did(model):
     assert 0<=res['accuracy']<=1 and 0<=res['baseline']<=1 and res['lm_tokens']>460*3 # the unlabelled texts were read too
 
 def test_predict_is_what_python_says(model, files):
-    from ulmfit_nb.classifier import load_learner
+    from ulmfit_nb.estimator import ULMFiTClassifier
     texts = ['A great film.','', 'Bad!', 'The food was '+'very '*200+'good.']
     r = ulmfit('predict', model[0], '--json', '--', *texts)
     assert r.returncode==0, r.stderr[-3000:]
-    learn = load_learner(model[0]/'classifier')
-    with learn.no_bar(): p = learn.predict_proba(texts)
+    p = ULMFiTClassifier.load(model[0]).predict_proba(texts)
     got = json.loads(r.stdout)
     for o,q,t in zip(got, p.tolist(), texts):
         assert o['text']==t and abs(o['p_negative']-q[0])<1e-6 and abs(o['p_positive']-q[1])<1e-6
@@ -95,7 +94,7 @@ def test_mistakes_get_one_line(files, name, tmp_path):
     assert r.stderr.strip().splitlines()[-1].startswith('ulmfit: ') and says in r.stderr
     assert not (tmp_path/'never'/'classifier').exists()
 
-@pytest.mark.parametrize('args', [['train'], ['predict','m'], ['predict','m','a','--file','b.txt'], ['predict','m','a','--out','x.xlsx'], ['train','x.csv','--size','huge'], ['train','x.csv','--clas-epochs','1,2'], ['pretrain','x.jsonl'], ['pretrain','x.jsonl','--out','m','--size','huge'], ['pretrain','x.jsonl','--out','m','--tokenizer','letters'], ['nonsense']])
+@pytest.mark.parametrize('args', [['train'], ['predict','m'], ['predict','m','a','--file','b.txt'], ['predict','m','a','--out','x.xlsx'], ['train','x.csv','--size','huge'], ['train','x.csv','--clas-epochs','1,2'], ['nonsense']])
 def test_wrong_usage_is_2(args): assert ulmfit(*args).returncode==2
 
 def test_half_written_output_never_replaces_a_good_one(model, files):
@@ -117,36 +116,15 @@ def test_help_answers_without_torch():
     code = "import sys; from ulmfit_nb.cli import app; from typer.testing import CliRunner; assert CliRunner().invoke(app, ['train','--help']).exit_code==0; print(sorted({'torch','fastai','pandas','spacy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()=='[]'
 
-# pretraining
-
-own = ['--size','tiny','--vocab-sz',600,'--bs',16,'--seq-len',20,'--log-every',5,'--valid','0.1','--epochs',1,'--checkpoint',0.2]
-
-@pytest.fixture(scope='module')
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp('own')/'text.jsonl.gz'
-    sentences()[['text']].to_json(path, orient='records', lines=True)
-    return path
-
-def test_pretrain_goes_on_after_a_kill(text, tmp_path):
-    "The same command three times: in one go; killed; and taken up, to the same weights"
-    import signal, time
-    once = ulmfit('pretrain', text, '--out',tmp_path/'once', '--json', *own)
-    assert once.returncode==0, once.stderr[-3000:]
-    args = [sys.executable, '-m', 'ulmfit_nb', 'pretrain', text, '--out', tmp_path/'often', '--json', *own]
-    p = subprocess.Popen([str(o) for o in args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {'OMP_NUM_THREADS':'1'})
-    while not (tmp_path/'often'/'pretrain.ckpt').exists() and p.poll() is None: time.sleep(.05)
-    p.send_signal(signal.SIGKILL)
-    assert p.wait()==-signal.SIGKILL and not (tmp_path/'often'/'model').exists()
-    often = ulmfit('pretrain', text, '--out',tmp_path/'often', '--json', *own)
-    assert often.returncode==0, often.stderr[-3000:]
-    a,b = json.loads(once.stdout),json.loads(often.stdout)
-    assert (a['tokens'],a['valid_loss'])==(b['tokens'],b['valid_loss'])
-    assert (tmp_path/'once'/'model'/'weights.safetensors').read_bytes()==(tmp_path/'often'/'model'/'weights.safetensors').read_bytes()
-    assert [json.loads(o)['step'] for o in (tmp_path/'often'/'log.jsonl').read_text().splitlines() if 'resumed' in o]
-    other = ulmfit('pretrain', text, '--out',tmp_path/'often', *own, '--seq-len',10)
-    assert other.returncode==1 and 'seq_len was 20, here it is 10' in other.stderr.strip().splitlines()[-1] and 'Traceback' not in other.stderr
-
-@pytest.mark.parametrize('args,says', [(['nowhere.jsonl'],'nowhere.jsonl'), (['TEXT','--text-col','body'],"'body'")])
-def test_pretrain_mistakes_get_one_line(text, tmp_path, args, says):
-    r = ulmfit('pretrain', *(text if o=='TEXT' else o for o in args), '--out',tmp_path/'m')
-    assert r.returncode==1 and r.stdout=='' and 'Traceback' not in r.stderr and says in r.stderr.strip().splitlines()[-1]
+def test_both_directions_and_balance(files):
+    from ulmfit_nb.estimator import ULMFiTClassifier
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',files/'both', '--both', '--balanced', '--json', *quick)
+    assert r.returncode==0, r.stderr[-3000:]
+    res,clf = json.loads(r.stdout),ULMFiTClassifier.load(files/'both')
+    assert res['directions']==['fwd','bwd'] and clf.directions==('fwd','bwd') and clf.class_weight=='balanced' and res['temperature']==clf.ensemble_.temperature
+    p = json.loads(ulmfit('predict', files/'both', '--json', 'Good.').stdout)[0]
+    assert abs(p['p_positive']-clf.predict_proba(['Good.'])[0,1])<1e-6
+    one = json.loads(ulmfit('predict', files/'both'/'classifier_bwd', '--json', 'Good.').stdout)[0] # a member alone
+    assert abs(one['p_positive']-p['p_positive'])>1e-9
+    assert not (files/'both.checkpoints').exists()
+    assert json.loads(ulmfit('info', files/'both', '--json').stdout)['directions']==['fwd','bwd']
