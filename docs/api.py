@@ -135,7 +135,9 @@ def wrapped(text):
     return '\n'.join(textwrap.wrap(text, 88, break_long_words=False, break_on_hyphens=False))
 
 def klass(module, name, cls):
-    rows,_ = params(cls)
+    owner = next((c for c in cls.__mro__ if '__init__' in vars(c)), cls)
+    taken = '' if ours(owner) or owner is object else f"\n\nParameters are those of `{owner.__name__}`."
+    rows,_ = ([],None) if taken or owner is object else params(cls)
     inner = []
     for k in methods(cls):
         o = vars(cls)[k]
@@ -143,7 +145,7 @@ def klass(module, name, cls):
         home = o.__module__.split('.')[-1] if hasattr(o, '__module__') and ours(plain(o)) else module
         if isinstance(o, property): inner.append(block('property', module, f'{name}.{k}', '', f'{links(module, f"{name}.{k}")}\n{docs(o)}\n', 4))
         else: inner.append(routine(module, f'{name}.{k}', plain(o), 'method', 4, **opts))
-    body = f'{links(module, name)}\n{docs(cls)}\n\n{table(rows, None)}\n' + '\n'.join(inner)
+    body = f'{links(module, name)}\n{docs(cls)}{taken}\n\n{table(rows, None)}\n' + '\n'.join(inner)
     return block('class', module, name, f'({signature(rows)})', body, 5)
 
 def page(module):

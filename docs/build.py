@@ -122,7 +122,8 @@ def page(path, nb, names, heads):
     module = page_name(path) if (root/'ulmfit_nb'/f'{page_name(path)}.py').exists() else None
     title = 'First steps' if page_name(path)=='start' else meta['title']
     new = [md(f"# {title}\n\n{{.lead}}\n{meta.get('description','')}\n\n{run_line(path)}")]
-    new += [md(draw.figure(*o)) for o in draw.pictures.get(page_name(path), ())]
+    def drawn(source): return [md(draw.figure(f, t)) for f,t,h in draw.pictures.get(page_name(path), ()) if (source.startswith(f'## {h}\n') if h else source=='')]
+    new += drawn('')
     shows = [entry(show_name(c), module, names) for c in cells if is_show(c)]
     shows,said = {o[0]:o[1:] for o in shows},''
     for c in cells:
@@ -130,7 +131,7 @@ def page(path, nb, names, heads):
         if c['cell_type']!='code':
             if source.startswith('<!-- WARNING'): continue
             said = source
-            new.append(md(local_links(source, heads)))
+            new += [md(local_links(source, heads)), *drawn(source)]
             continue
         flags,code = directives(source)
         if is_show(c): continue
@@ -194,6 +195,9 @@ def build_pages():
     for p in here.glob('[!i]*.md'): write(src/p.name, p.read_text(encoding='utf8'))
     index = (here/'index.md').read_text(encoding='utf8') # `api/*` in it stands for the reference pages, in the order of the chapters
     index = index.replace('<!-- stages -->', draw.figure(draw.stages, 'The road in one picture.'))
+    shown = (''.join(o.get('data', {}).get('text/html', '')) for c in nbs.get('09_interpret.ipynb', {}).get('cells', ()) for o in c.get('outputs', ()))
+    share = next((o for o in shown if o.startswith('<div style="color:#111')), '') # the first coloured sentence of that chapter
+    index = index.replace('<!-- attribution -->', f'```{{raw}} html\n{share}\n```' if share else '')
     index = index.replace('api/*', '\n'.join(f'api/{k}' for k in api.modules))
     there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),*(f'api/{k}' for k in api.modules)}
     def listed(m): return '\n'.join(l for l in m[0].splitlines() if not re.fullmatch(r'[\w/]+', l) or l in there) # a notebook may be announced before it is written

@@ -94,8 +94,8 @@ def schedules():
 
 def figure(draw, caption): return f'```{{raw}} html\n<figure class="drawn-figure">{draw()}{f"<figcaption>{escape(caption)}</figcaption>" if caption else ""}</figure>\n```\n'
 
-pictures = { # the page, and what stands below its title
-    'batching':[(stream, 'From a stream of tokens to batches. A colour is a row, a shade is a batch.')],
-    'awd_lstm':[(awd_lstm, 'The model of this page, and the places of its five dropouts.')],
-    'classifier':[(unfreezing, "The chapter's four steps and rates: each group learns 2.6 times more slowly than the one above it."),
-        (schedules, "Within a step the rate isn't constant: it rises quickly and falls slowly.")]}
+pictures = { # the page: pictures, what stands below them, and the heading that they follow (none: the title)
+    'batching':[(stream, 'From a stream of tokens to batches. A colour is a row, a shade is a batch.', '')],
+    'awd_lstm':[(awd_lstm, 'The model of this page, and the places of its five dropouts.', '')],
+    'classifier':[(unfreezing, "The chapter's four steps and rates: each group learns 2.6 times more slowly than the one above it.", 'Unfreezing from the top'),
+        (schedules, "Within a step the rate isn't constant: it rises quickly and falls slowly.", 'Unfreezing from the top')]}

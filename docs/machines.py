@@ -25,7 +25,7 @@ def clean(md):
     md = re.sub(r'^`{4,}\{py:\w+\} (\S.*)$', r'## `\1`', md, flags=re.M)
     md = re.sub(r'^(:::+|`{4,})(\{.*)?$|^:[\w-]+: .*$', '', md, flags=re.M)
     md = re.sub(r'<a href="([^"]+)"[^>]*>([^<]*)</a>', r'[\2](\1)', md)
-    md = re.sub(r'\]\((?!https?:)([\w./-]+)\.(?:ipynb|md)(#[\w.-]*)?\)', r'](\1.html.md)', md)
+    md = re.sub(r'\]\((?!https?:|notebooks/)([\w./-]+)\.(?:ipynb|md)(#[\w.-]*)?\)', lambda m: f']({m[1]}.html{"" if "source/" in m[1] else ".md"})', md)
     return re.sub(r'\n{3,}', '\n\n', md).strip() + '\n'
 
 def main(src, html):
