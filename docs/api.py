@@ -134,10 +134,14 @@ def wrapped(text):
     import textwrap
     return '\n'.join(textwrap.wrap(text, 88, break_long_words=False, break_on_hyphens=False))
 
+def class_params(cls):
+    "Rows of the parameters of `cls`, and a sentence in their place where another library's class takes them"
+    owner = next(c for c in cls.__mro__ if '__init__' in vars(c))
+    if owner is object: return [],''
+    return (params(cls)[0],'') if ours(owner) else ([],f"\n\nParameters are those of `{owner.__name__}`.")
+
 def klass(module, name, cls):
-    owner = next((c for c in cls.__mro__ if '__init__' in vars(c)), cls)
-    taken = '' if ours(owner) or owner is object else f"\n\nParameters are those of `{owner.__name__}`."
-    rows,_ = ([],None) if taken or owner is object else params(cls)
+    rows,taken = class_params(cls)
     inner = []
     for k in methods(cls):
         o = vars(cls)[k]

@@ -164,7 +164,7 @@ def caption(text, code):
     said = ' '.join(last.lstrip('#- ').split())
     while len(said)>220 and '. ' in said: said = said.split('. ', 1)[1]
     titles = re.findall(r"\b(?:set_)?(?:title|xlabel|ylabel)\s*[=(]\s*f?(['\"])(.+?)\1", code)
-    return ' '.join(['Plot' + (f" ({'; '.join(t for _,t in titles)})" if titles else '') + ':', said]) if said or titles else 'Plot of what the code above it computes'
+    return ' '.join(['Plot' + (f" ({'; '.join(t for _,t in titles if '{' not in t)})" if any('{' not in t for _,t in titles) else '') + ':', said]) if said or titles else 'Plot of what the code above it computes'
 
 def headings(nb):
     "The names that a processed notebook has an entry for"
@@ -218,6 +218,9 @@ def main():
     build_pages()
     r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),'-d',str(out/'doctrees'),str(src),str(html)])
     if r.returncode: sys.exit(r.returncode)
+    pages = {o.relative_to(src).with_suffix('').as_posix() for o in src.rglob('*.*')} | {'genindex','search'}
+    for o in html.rglob('*.html*'): # what an earlier build made of a page that is gone
+        if '_static' not in o.parts and o.relative_to(html).as_posix().split('.html')[0] not in pages: o.unlink()
     import machines
     machines.main(src, html)
     print(f'{len(list(html.rglob("*.html")))} pages in {html.relative_to(root)}: open index.html')

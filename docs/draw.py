@@ -56,9 +56,9 @@ def awd_lstm():
         p += [f'<circle cx="{cx+136}" cy="{y}" r="11" fill="{green}"/>', f'<text x="{cx+136}" y="{y+5}" text-anchor="middle" font-size="13" font-weight="700" fill="#fff">{n}</text>', line(cx+(112 if k=="embed_p" else 4), y, cx+124, y, False, '3 3', 1.2), text(cx+156, y-1, k, 13, True, 'start'), text(cx+156, y+15, what, 12, False, 'start', True)]
     p.append(line(cx+4, 182, cx+124, 190, False, '3 3', 1.2)); p.append(line(cx+136, 251, cx+136, 203, False, '3 3', 1.2))
     for y in (142,222,302): p.append(f'<path d="M{cx-112} {y-8} C {cx-160} {y-14}, {cx-160} {y+14}, {cx-114} {y+8}" fill="none" stroke="currentColor" stroke-width="1.6" marker-end="url(#tip)"/>')
-    p += [f'<circle cx="{cx-158}" cy="222" r="11" fill="{green}"/>', f'<text x="{cx-158}" y="227" text-anchor="middle" font-size="13" font-weight="700" fill="#fff">5</text>']
+    for y in (142,222,302): p += [f'<circle cx="{cx-158}" cy="{y}" r="11" fill="{green}"/>', f'<text x="{cx-158}" y="{y+5}" text-anchor="middle" font-size="13" font-weight="700" fill="#fff">5</text>']
     p += [f'<circle cx="{cx+136}" cy="{192}" r="11" fill="{green}"/>', f'<text x="{cx+136}" y="197" text-anchor="middle" font-size="13" font-weight="700" fill="#fff">3</text>']
-    p += [text(10, 500, '5  weight_p: weights from hidden state to hidden state, the same ones at every word and in all texts of the batch', 13, False, 'start')]
+    p += [text(10, 500, '5  weight_p: weights between hidden states, the same at every word of the batch', 13, False, 'start')]
     return svg(740, 515, 'The AWD-LSTM and its five dropouts', 'Token ids go through the embedding and three LSTM layers to the decoder, which shares the matrix of the embedding. embed_p drops whole words, input_p features of the input, hidden_p features between the layers, output_p features of the output, weight_p weights from one hidden state to the next.', *p)
 
 def unfreezing():
@@ -97,5 +97,5 @@ def figure(draw, caption): return f'```{{raw}} html\n<figure class="drawn-figure
 pictures = { # the page: pictures, what stands below them, and the heading that they follow (none: the title)
     'batching':[(stream, 'From a stream of tokens to batches. A colour is a row, a shade is a batch.', '')],
     'awd_lstm':[(awd_lstm, 'The model of this page, and the places of its five dropouts.', '')],
-    'classifier':[(unfreezing, "The chapter's four steps and rates: each group learns 2.6 times more slowly than the one above it.", 'Unfreezing from the top'),
-        (schedules, "Within a step the rate isn't constant: it rises quickly and falls slowly.", 'Unfreezing from the top')]}
+    'imdb':[(unfreezing, "The chapter's four steps and rates: each group learns 2.6 times more slowly than the one above it.", 'The classifier'),
+        (schedules, "Within a step the rate isn't constant: it rises quickly and falls slowly.", 'The classifier')]}

@@ -19,7 +19,8 @@ def notebook(path):
 
 def clean(md):
     "Markdown without what only Sphinx understands; links lead to the Markdown pages"
-    md = re.sub(r'^(`{3,})\{raw\} html\n.*?<title>(.*?)</title><desc>(.*?)</desc>.*?\n\1$', r'[Picture: \2. \3]', md, flags=re.M|re.S)
+    def picture(m): return ' '.join(['[Picture:', *re.findall(r'<title>(.*?)</title><desc>(.*?)</desc>', m[0])[0]]) + ']' if '<title>' in m[0] else ''
+    md = re.sub(r'^(`{3,})\{raw\} html\n.*?\n\1$', picture, md, flags=re.M|re.S)
     md = re.sub(r'^\{\.\w+\}\n', '', md, flags=re.M)
     md = re.sub(r'^:::+\{dropdown\} (.*)$', r'**\1**\n', md, flags=re.M)
     md = re.sub(r'^`{4,}\{py:\w+\} (\S.*)$', r'## `\1`', md, flags=re.M)

@@ -98,8 +98,9 @@ def test_every_parameter_is_in_the_table(built):
     for m,n in names():
         o = getattr(api.load(m), n)
         if not (inspect.isfunction(o) or inspect.isclass(o)): continue
+        rows = api.class_params(o)[0] if inspect.isclass(o) else api.params(o)[0]
         text = entry(content(built, f'api/{m}'), m, n)
-        bad += [f'{m}.{n}({p})' for p,_,_,_ in api.params(o)[0] if f'>{p}</span>' not in text]
+        bad += [f'{m}.{n}({p})' for p,_,_,_ in rows if f'>{p}</span>' not in text]
     assert not bad
 
 def test_our_parameters_have_a_meaning():
@@ -194,12 +195,18 @@ def test_search_finds_the_right_page_first(tab, query, wanted):
 def test_dark_mode_toggles(tab):
     tab.size(1300)
     tab.open(f'{tab.url}/awd_lstm.html')
-    ground = 'getComputedStyle(document.body).backgroundColor'
-    seen = {}
-    for _ in range(3):
-        seen[tab.js('document.documentElement.dataset.theme')] = tab.js(ground)
+    def choose(mode):
         tab.js("[...document.querySelectorAll('.theme-switch-button')].find(o => o.offsetParent).click()")
-    assert set(seen)=={'light','dark'} and seen['light']!=seen['dark']
+        tab.until(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].find(o => o.offsetParent)")
+        tab.js(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].find(o => o.offsetParent).click()")
+        tab.until(f"document.documentElement.dataset.theme=='{mode}'")
+        return tab.js("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('svg.drawn text')).fill]")
+    dark,light = choose('dark'),choose('light')
+    assert dark[0]!=light[0] and dark[1]!=light[1]
+    choose('dark')
+    tab.open(f'{tab.url}/batching.html') # the next page remembers it
+    assert tab.js('document.documentElement.dataset.theme')=='dark'
+    choose('light')
 
 def test_copy_button_and_folds(tab):
     tab.open(f'{tab.url}/awd_lstm.html')
