@@ -47,7 +47,7 @@ class Tab:
         end = time.time()+seconds
         while time.time()<end:
             try:
-                if v := self.js(code): return v
+                if (v := self.js(code)): return v
             except RuntimeError: pass # the page is changing
             time.sleep(.05)
         raise TimeoutError(f'not true after {seconds} s: {code}')

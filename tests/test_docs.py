@@ -197,7 +197,7 @@ def test_dark_mode_toggles(tab):
     tab.open(f'{tab.url}/awd_lstm.html')
     def choose(mode):
         tab.js("[...document.querySelectorAll('.theme-switch-button')].find(o => o.offsetParent).click()")
-        tab.until(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].find(o => o.offsetParent)")
+        tab.until(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].some(o => o.offsetParent)")
         tab.js(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].find(o => o.offsetParent).click()")
         tab.until(f"document.documentElement.dataset.theme=='{mode}'")
         return tab.js("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('svg.drawn text')).fill]")
