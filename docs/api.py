@@ -18,6 +18,7 @@ values = { # what is no function and no class has no docstring: what it means st
     'awd_lstm_compact_config':'A smaller model with as many layers, for a CPU and for the bundled weights.',
     'format_version':'Version of the files that hold a model; a file of a later version is refused.',
     'default_pretrained':'Name of the pretrained model that a learner looks for unless it is told another.',
+    'pretrained_urls':'Where pretrained models by these names are downloaded from, and their checksums where there are any.',
     'sizes':'Sizes of the models that `ulmfit train --size` knows.', 'recipes':'Epochs and rates of gradual unfreezing, with a pretrained model and without one.',
     'app':'The `ulmfit` command, a Typer application.'}
 

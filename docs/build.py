@@ -66,6 +66,11 @@ def defined(code):
     names = [showdoc_nm(o) for o in ast.parse(code).body if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef))]
     return [n for o in names for n in (o if isinstance(o, (list,tuple)) else [o])]
 
+def header(code, name, sig):
+    "The signature `sig`, as the source has it where a default has no readable form"
+    fun = next((o for o in ast.parse(code).body if isinstance(o, ast.FunctionDef) and o.name==name), None)
+    return '\n'.join(code.splitlines()[fun.lineno-1:fun.body[0].lineno-1]) if fun and ' object at 0x' in sig else sig
+
 def only_imports(code):
     try: body = ast.parse(code).body
     except SyntaxError: return False
@@ -138,7 +143,7 @@ def page(path, nb, names, heads):
         cell = dict(cell_type='code', metadata={}, source=code, outputs=c['outputs'], execution_count=None, id=c['id'])
         if 'exports' in flags:
             if only_imports(code): continue
-            n,docs = len(code.splitlines()),[shows[o] for o in defined(code) if o in shows]
+            n,docs = len(code.splitlines()),[(h,d,header(code, o, s)) for o in defined(code) if o in shows for h,d,s in [shows[o]]]
             if len(docs)==1 and n<=24: new.append(md(docs[0][0]))
             else: new += [md(f'{h}\n{local_links(d, heads)}\n\n```python\n{s}\n```') for h,d,s in docs]
             if n>24 or len(docs)>1: cell = fold(cell, f'The code, {n} lines')
