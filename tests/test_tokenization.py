@@ -153,7 +153,7 @@ def test_imdb_reviews(n):
 
 @slow
 @given(st.lists(mixed, min_size=1, max_size=6))
-def test_rules_of_many_texts(ts): assert RuleMemo()(ts)==[compose(*fai.defaults.text_proc_rules)(t) for t in ts]
+def test_rules_of_many_texts(ts): assert DefaultRules()(ts)==[compose(*fai.defaults.text_proc_rules)(t) for t in ts]
 
 @settings(slow, max_examples=100)
 @given(st.lists(st.one_of(mixed, few), min_size=2, max_size=8))

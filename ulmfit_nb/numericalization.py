@@ -6,7 +6,7 @@
 __all__ = ['make_vocab', 'Corpus', 'TokenizedDoc', 'atomic_path', 'Numericalize']
 
 # %% ../nbs/02_numericalization.ipynb #c0a470f5
-import hashlib,json,os,shutil,uuid
+import hashlib,json,os,shutil,sys,uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -324,6 +324,22 @@ def from_files(cls:Corpus,
     return cls.from_texts((_read(f, encoding) for f in files), tokenizer, files=rel, **kwargs)
 
 # %% ../nbs/02_numericalization.ipynb #e74d1c0c
+class _IdBytes(dict):
+    "Token to the bytes of its id as an int64"
+    def __init__(self, o2i):
+        import torch
+        from fastai.text.data import TensorText
+        self.o2i,self.make = o2i,lambda b: torch.frombuffer(b, dtype=torch.int64).as_subclass(TensorText)
+        super().__init__((k,self._of(i)) for k,i in reversed(o2i.items())) # frequent ones first, close together in memory
+    def __reduce__(self): return _IdBytes,(self.o2i,)
+    def _of(self, i): return i.to_bytes(8, sys.byteorder)
+    def __missing__(self, k): return self._of(self.o2i[k])
+    def tensor(self, toks):
+        "The ids of a list of tokens"
+        b = bytearray().join(map(self.__getitem__, toks.items if type(toks) is L and type(toks.items) is list else toks))
+        return self.make(b) if b else _tensor(np.zeros(0, np.int64))
+
+# %% ../nbs/02_numericalization.ipynb #e58c8ade
 class Numericalize(Transform):
     "Tokens to a tensor of their places in a vocabulary, and back"
     def __init__(self,
@@ -338,7 +354,7 @@ class Numericalize(Transform):
     def _set(self, vocab):
         self.vocab = vocab
         self.o2i = None if vocab is None else _O2I(vocab)
-        self._remap = None,None
+        self._remap,self._bytes = (None,None),None
 
     def _known(self):
         if self.o2i is None: raise ValueError('Numericalize has no vocabulary yet: call setup with tokenized texts, or give vocab')
@@ -354,7 +370,9 @@ class Numericalize(Transform):
         self._set(make_vocab(count, self.min_freq, self.max_vocab, self.special_toks))
 
     def __call__(self, o, **kwargs): # the way of a transform to its `encodes` takes as long as the work, so lists don't go there
-        return self.encodes(o) if type(o) in (list,L) else super().__call__(o, **kwargs)
+        if type(o) not in (list,L): return super().__call__(o, **kwargs)
+        if self._bytes is None: self._bytes = _IdBytes(self._known())
+        return self._bytes.tensor(o)
 
     def encodes(self, o): return _tensor(self._known().map(_toks(o), np.int64))
     def encodes(self, o:TokenizedDoc):

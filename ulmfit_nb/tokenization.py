@@ -6,11 +6,11 @@
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'text_spec_tok', 'text_proc_rules',
            'text_postproc_rules', 'fix_html', 'replace_rep', 'replace_wrep', 'spec_add_spaces', 'rm_useless_spaces',
            'replace_all_caps', 'replace_maj', 'lowercase', 'replace_space', 'BaseTokenizer', 'WordTokenizer',
-           'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'PieceMemo', 'tokenize1', 'run_chunks', 'tokenize_texts',
-           'decode_spec_tokens', 'Tokenizer']
+           'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'DefaultRules', 'PieceMemo', 'tokenize1', 'run_chunks',
+           'tokenize_texts', 'decode_spec_tokens', 'Tokenizer']
 
 # %% ../nbs/01_tokenization.ipynb #d3ec9d32
-import hashlib,html,inspect,io,itertools,json,pickle,re,sys
+import atexit,contextlib,gc,hashlib,html,inspect,io,itertools,json,os,pickle,re,sys
 from array import array
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -487,7 +487,7 @@ def _pieces(t):
 
 # %% ../nbs/01_tokenization.ipynb #33921391
 class RuleMemo:
-    "Calls return texts as the default rules leave them, from what the rules made of their pieces"
+    "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
     def __init__(self,
         max_pieces=400_000, # When it holds so many, all is forgotten
@@ -497,7 +497,7 @@ class RuleMemo:
 
     def _load(self):
         "Forget everything"
-        self.places,self.kinds,self.parts,self.ruled,self.size = _Places(),np.zeros(0, np.uint8),{},[],0
+        self.places,self.kinds,self.parts,self.size = _Places(),np.zeros(0, np.uint8),{},0
 
     def _learn(self):
         while new := self.places.names[len(self.kinds):]:
@@ -510,7 +510,7 @@ class RuleMemo:
             self._keep(at, new, ruled)
             self.size += len(new) + len(text)//100
 
-    def _keep(self, at, new, ruled): self.ruled += [ruled.get(p, p) for p in new]
+    def _keep(self, at, new, ruled): pass # PieceMemo makes tokens of them
 
     def _where(self, docs, at):
         "The documents in which the places `at` of all documents together are"
@@ -550,12 +550,70 @@ def _text(self:RuleMemo, ids, ruled):
         at = g+1
     return ''.join([*res, ' '.join(ruled[at:])]) if len(ids)>1 else f'{BOS} '
 
-@patch
-def __call__(self:RuleMemo,
-    texts, # A list of texts
-)->list:   # The same texts after all rules
-    "`texts` after the default rules"
-    return [self._text(o, [self.ruled[i] for i in o.tolist()]) for o in self.numbers(texts)] if texts else []
+# %% ../nbs/01_tokenization.ipynb #41a879cf
+_sep = '\x1e'
+_white = np.array([chr(i).isspace() for i in range(0x3002)]) # after the ideographic space, U+3000, there is no other
+_re_cap = re.compile(r'([A-Z](?<!\S.)\S*)')
+
+class _Capitals(dict):
+    "A word that begins with a capital letter, and what the rules make of it"
+    max_len = 200_000
+    def __missing__(self, w):
+        if len(self)>=self.max_len: self.clear()
+        self[w] = res = replace_maj(replace_all_caps(w))
+        return res
+
+# %% ../nbs/01_tokenization.ipynb #7be51d0d
+def _codes(t):
+    "The characters of `t` as numbers, and which of them are whitespace, with one more at each end"
+    c = np.frombuffer(t.encode('utf-32-le', 'surrogatepass'), np.uint32)
+    white = np.ones(len(c)+2, bool)
+    white[1:-1] = _white[np.minimum(c, 0x3001)]
+    return c,white
+
+def _thrice(t):
+    "Where in `t` a character other than whitespace comes three times in a row"
+    c,white = _codes(t)
+    same = c[1:]==c[:-1]
+    at = np.flatnonzero(same[1:] & same[:-1])
+    return at[~white[1:][at]]
+
+def _again(t):
+    "Where in `t` a word may come three times in a row: wherever it does, and at few other places"
+    c,white = _codes(t)
+    edges = np.flatnonzero(white[1:]!=white[:-1])
+    start,end = edges[::2],edges[1::2]
+    n,first,last = end-start,c[start],c[end-1]
+    i = np.flatnonzero((n[1:]==n[:-1]) & (first[1:]==first[:-1]) & (last[1:]==last[:-1]))
+    i = i[i<len(n)-2]
+    return start[i[(first[i+2]==first[i]) & (n[i+2]>=n[i])]]
+
+# %% ../nbs/01_tokenization.ipynb #5cf92141
+class DefaultRules:
+    "Calls return texts as the default rules leave them, many texts at once"
+    def __init__(self): self.capitals = _Capitals()
+
+    def _where(self, find, rule, texts):
+        "`texts`, with `rule` applied to those in which `find` finds a place"
+        at = find(_sep.join(texts))
+        docs = np.unique(np.searchsorted(np.cumsum([len(o)+1 for o in texts]), at, side='right')).tolist() if len(at) else []
+        for d in docs: texts[d] = rule(texts[d])
+        return texts
+
+    def __call__(self,
+        texts, # A list of texts
+    )->list:   # The same texts after all rules
+        texts = [fix_html(t) for t in texts]
+        alone = {i:compose(*text_proc_rules[1:])(t) for i,t in enumerate(texts) if _sep in t}
+        texts = ['' if i in alone else t for i,t in enumerate(texts)] if alone else texts
+        texts = self._where(_again, replace_wrep, self._where(_thrice, replace_rep, texts))
+        t = _sep.join(texts)
+        for o in '/#\\': t = t.replace(o, f' {o} ')
+        while '  ' in t: t = t.replace('  ', ' ')
+        parts = _re_cap.split(t)
+        parts[1::2] = map(self.capitals.__getitem__, parts[1::2])
+        res = [f'{BOS} {o.strip()}' for o in ''.join(parts).lower().split(_sep)]
+        return [alone.get(i, o) for i,o in enumerate(res)] if alone else res if texts else []
 
 # %% ../nbs/01_tokenization.ipynb #76ae130c
 class PieceMemo(RuleMemo):
@@ -701,7 +759,7 @@ class _TokenizeWithRules:
         self.plain_post = post in (L(),L(replace_space)) # nothing to do for a token without a space
         fast = self.plain_post and PieceMemo.fits(self.tok, self.rules)
         self.memo = PieceMemo(self.tok, post=len(post)>0) if fast else None
-        self.ruled = RuleMemo() if RuleMemo.fits_rules(self.rules) and not fast else None
+        self.ruled = DefaultRules() if RuleMemo.fits_rules(self.rules) and not fast else None
 
     def apply_rules(self, texts): return maps(*self.rules, texts) if self.ruled is None else (o for c in chunked(texts, 500) for o in self.ruled(c))
 
@@ -731,6 +789,7 @@ _job = None
 def _start_worker(job):
     "Unpack this process's `job`; spaCy would import torch, which no tokenizer needs"
     global _job
+    atexit.register(os._exit, 0) # at the end nothing has to be taken apart, which takes long where much is remembered
     hide = 'torch' not in sys.modules
     if hide: sys.modules['torch'] = None
     try: __import__('spacy')
@@ -803,6 +862,15 @@ def _pooled(job, todo, n_workers):
     finally: ex.shutdown(wait=True, cancel_futures=True)
 
 # %% ../nbs/01_tokenization.ipynb #cd790d8d
+@contextlib.contextmanager
+def _no_gc():
+    "Without the garbage collector, if it is on"
+    on = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if on: gc.enable()
+
 class _Numberer:
     "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
     max_toks = 200_000
@@ -833,14 +901,14 @@ class _Numberer:
         return [self.toks.array(sp.encode(t, out_type=str)) if unk in o else o for t,o in zip(texts, rows)]
 
     def __call__(self, chunk):
-        ids,lens = self._ids(chunk)
+        with _no_gc(): ids,lens = self._ids(chunk)
         names = self.toks.names
         seen = np.full(len(names), len(ids), np.int32)
         seen[ids[::-1]] = np.arange(len(ids), dtype=np.int32)[::-1] # where each token comes first
         used = np.flatnonzero(seen<len(ids))
         used = used[np.argsort(seen[used])]
         seen[used] = np.arange(len(used))
-        return [names[i] for i in used.tolist()],seen[ids],lens
+        return list(map(names.__getitem__, used.tolist())),seen[ids],lens
 
     def __getstate__(self): return dict(run=self.run, max_pieces=self.max_pieces)
     def __setstate__(self, d):
