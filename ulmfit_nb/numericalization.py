@@ -324,6 +324,11 @@ def from_files(cls:Corpus,
     return cls.from_texts((_read(f, encoding) for f in files), tokenizer, files=rel, **kwargs)
 
 # %% ../nbs/02_numericalization.ipynb #e74d1c0c
+def _tensor(a):
+    import torch
+    from fastai.text.data import TensorText
+    return torch.from_numpy(a).as_subclass(TensorText)
+
 class _IdBytes(dict):
     "Token to the bytes of its id as an int64"
     def __init__(self, o2i):
@@ -383,11 +388,6 @@ class Numericalize(Transform):
 def _toks(o):
     if isinstance(o, str): raise ValueError(f'{o[:40]!r} is a text: give its tokens (Tokenizer()(text))')
     return o
-
-def _tensor(a):
-    import torch
-    from fastai.text.data import TensorText
-    return torch.from_numpy(a).as_subclass(TensorText)
 
 # %% ../nbs/02_numericalization.ipynb #840f1b78
 def _text_files(path, extensions=None, folders=None):
