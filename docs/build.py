@@ -13,8 +13,8 @@ cfg = ini['DEFAULT']
 def find_repository():
     "The address of the repository on GitHub: what the build machine says, else the remote of this checkout, else nothing"
     if name := os.getenv('GITHUB_REPOSITORY'): return f'https://github.com/{name}'
-    r = subprocess.run(['git','-C',str(root),'remote','get-url','origin'], capture_output=True, text=True)
-    m = re.search(r'github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?$', r.stdout.strip())
+    r = shutil.which('git') and subprocess.run(['git','-C',str(root),'remote','get-url','origin'], capture_output=True, text=True)
+    m = re.search(r'github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?$', r.stdout.strip() if r else '')
     return f'https://github.com/{m[1]}' if m else ''
 repository = find_repository()
 
