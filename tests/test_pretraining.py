@@ -144,26 +144,6 @@ def packed(path, texts):
     for suffix,opener in (('',open),('.xz',lzma.open),('.gz',gzip.open)):
         with opener(path/f't.jsonl{suffix}', 'wt', encoding='utf8') as f: f.writelines(json.dumps(dict(text=t))+'\n' for t in texts)
 
-def test_stream_texts(tmp_path):
-    texts = ['one\ntwo','drei ü','']
-    packed(tmp_path, texts)
-    (tmp_path/'a.txt').write_text('a file', encoding='utf8')
-    for suffix in ('','.xz','.gz'): assert list(pt.stream_texts(tmp_path/f't.jsonl{suffix}'))==texts
-    assert list(pt.stream_texts(tmp_path))==['a file']+texts*3
-    assert list(pt.stream_texts([tmp_path/'a.txt',tmp_path/'t.jsonl']))==['a file']+texts
-    with pytest.raises(ValueError, match="line 1: no text in field 'body'"): list(pt.stream_texts(tmp_path/'t.jsonl', 'body'))
-    with pytest.raises(FileNotFoundError, match='nowhere'): list(pt.stream_texts(tmp_path/'nowhere'))
-    (tmp_path/'bad.jsonl').write_text('{"text":"x"}\n{', encoding='utf8')
-    with pytest.raises(ValueError, match='bad.jsonl, line 2: not JSON'): list(pt.stream_texts(tmp_path/'bad.jsonl'))
-
-def test_texts_are_not_held(tmp_path):
-    "A document is read when it is asked for: the file may grow meanwhile"
-    (tmp_path/'a.txt').write_text('first')
-    texts = pt.stream_texts([tmp_path/'a.txt', tmp_path/'b.txt'])
-    assert next(texts)=='first'
-    (tmp_path/'b.txt').write_text('second')
-    assert next(texts)=='second'
-
 def test_corpus_is_reused_until_something_changes(tmp_path, monkeypatch):
     packed(tmp_path, ['a b c d a b']*5)
     src,made = tmp_path/'t.jsonl',[]

@@ -1,7 +1,7 @@
 "Room 00 against fastai, against the packages of its extras, and on real reviews"
-import gzip, lzma, subprocess, sys
+import gzip, json, lzma, subprocess, sys, tracemalloc
 import pandas as pd, pytest
-from ulmfit_nb.texts import check_texts, imdb, read_texts, sentences, split_texts, stratified_sample
+from ulmfit_nb.texts import check_texts, imdb, read_texts, sentences, split_texts, stratified_sample, stream_texts
 
 @pytest.fixture
 def small(): return stratified_sample(sentences(), 20).reset_index(drop=True)
@@ -109,6 +109,72 @@ def test_split_by_group_keeps_shares(valid):
     assert s.groupby('film').is_valid.nunique().max()==1
     for _,g in s.groupby('label'): assert abs(g.is_valid.mean()-share)<0.03
     pd.testing.assert_frame_equal(s.drop(columns='is_valid'), df)
+
+# one text after the other
+
+def packed(path, texts):
+    for suffix,opener in (('',open),('.xz',lzma.open),('.gz',gzip.open)):
+        with opener(path/f't.jsonl{suffix}', 'wt', encoding='utf8') as f: f.writelines(json.dumps(dict(text=t))+'\n' for t in texts)
+
+def test_stream_texts(tmp_path):
+    texts = ['one\ntwo','drei ü','']
+    packed(tmp_path, texts)
+    (tmp_path/'a.txt').write_text('a file', encoding='utf8')
+    for suffix in ('','.xz','.gz'): assert list(stream_texts(tmp_path/f't.jsonl{suffix}'))==texts
+    assert list(stream_texts(tmp_path))==['a file']+texts*3
+    assert list(stream_texts([tmp_path/'a.txt',tmp_path/'t.jsonl']))==['a file']+texts
+    with pytest.raises(ValueError, match="line 1: no text in field 'body'"): list(stream_texts(tmp_path/'t.jsonl', 'body'))
+    with pytest.raises(FileNotFoundError, match='nowhere'): list(stream_texts(tmp_path/'nowhere'))
+    (tmp_path/'bad.jsonl').write_text('{"text":"x"}\n{', encoding='utf8')
+    with pytest.raises(ValueError, match='bad.jsonl, line 2: not JSON'): list(stream_texts(tmp_path/'bad.jsonl'))
+
+def test_texts_are_not_held(tmp_path):
+    "A document is read when it is asked for: the file may grow meanwhile"
+    (tmp_path/'a.txt').write_text('first')
+    texts = stream_texts([tmp_path/'a.txt', tmp_path/'b.txt'])
+    assert next(texts)=='first'
+    (tmp_path/'b.txt').write_text('second')
+    assert next(texts)=='second'
+
+@pytest.mark.parametrize('suffix', ['.csv','.tsv.gz','.jsonl','.jsonl.xz','.parquet'])
+def test_stream_is_the_tables_texts(small, tmp_path, suffix):
+    "Whatever the format, and whatever is in a text"
+    path = tmp_path/f'texts{suffix}'
+    hard = small.assign(text=['line one\nline two','"quoted", and\ta tab','NA','5','\u2028é😀']*4)
+    if suffix=='.parquet':
+        pytest.importorskip('pyarrow')
+        hard.to_parquet(path)
+    elif 'json' in suffix: hard.to_json(path, orient='records', lines=True)
+    else: hard.to_csv(path, index=False, sep='\t' if 'tsv' in suffix else ',')
+    for col in (None, 'text', 'source', ['source','text']): assert list(stream_texts(path, col))==read_texts(path, col).text.tolist()
+
+def test_stream_says_where(tmp_path):
+    (tmp_path/'a.jsonl').write_text('{"text":"a"}\n\n{"text":null}\n')
+    with pytest.raises(ValueError, match="a.jsonl, line 3: no text in field 'text', but None"): list(stream_texts(tmp_path/'a.jsonl'))
+    (tmp_path/'b.jsonl').write_text('{"text":"a"}\n{"txt":"b"}\n')
+    with pytest.raises(ValueError, match="b.jsonl, line 2: no text in field 'text'"): list(stream_texts(tmp_path/'b.jsonl'))
+    (tmp_path/'c.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(ValueError, match='which column of .*c.csv holds the text'): list(stream_texts(tmp_path/'c.csv'))
+    (tmp_path/'d.jsonl').write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
+    with pytest.raises(ValueError, match='d.jsonl: byte 0xff at offset 25'): list(stream_texts(tmp_path/'d.jsonl'))
+    with pytest.raises(ValueError, match='position 1: it is 3'): list(stream_texts(['a', 3]))
+
+@pytest.mark.parametrize('suffix', ['.csv','.jsonl','.txt'])
+def test_stream_takes_little_memory(tmp_path, suffix):
+    "Ten times the rows, the same memory"
+    def peak(n):
+        df = pd.DataFrame({'text':[f'{i} '+'word '*40 for i in range(n)]})
+        path = tmp_path/f'{n}{suffix}'
+        if suffix=='.csv': df.to_csv(path, index=False)
+        elif suffix=='.jsonl': df.to_json(path, orient='records', lines=True)
+        else: path.write_text('\n'.join(df.text))
+        del df
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in stream_texts(path, lines=True))==n
+            return tracemalloc.get_traced_memory()[1]
+        finally: tracemalloc.stop()
+    assert peak(60_000)<1.5*peak(6_000)
 
 def test_imdb_without_network(monkeypatch, tmp_path):
     "One clear error, which names the archive and the layouts"

@@ -19,7 +19,7 @@ from fastai.learner import CastToTensor
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from .texts import *
-from .texts import _open_text, _suffix, _jsonl
+from .texts import _files_of
 from .tokenization import *
 from .numericalization import *
 from .batching import *
@@ -28,42 +28,14 @@ from .language_model import *
 from .language_model import _opt_to_json, _opt_from_json
 
 # %% auto #0
-__all__ = ['pretrain_configs', 'stream_texts', 'prepare_corpus', 'save_checkpoint', 'load_checkpoint', 'random_state',
-           'set_random_state', 'Checkpointer', 'lm_loss', 'has_bf16', 'pretrain']
-
-# %% ../nbs/05b_pretraining.ipynb #69a38a9c
-def stream_texts(
-    sources,      # File or folder, or a list of them: JSON lines (packed or not), .txt, and the tables of `read_texts`
-    text_col=None # Field or column of the text; default: as in `read_texts`
-):                # Generator of str
-    "One document after the other, without holding them; a .txt file is one document"
-    for f in L(sources).map(Path):
-        if f.is_dir(): yield from stream_texts(sorted(o for o in f.rglob('*') if o.is_file() and _known(o)), text_col)
-        elif not f.exists(): raise FileNotFoundError(f'no such file or folder: {f}')
-        elif _suffix(f)=='.txt':
-            with _open_text(f) as o: yield o.read()
-        elif _suffix(f) in _jsonl: yield from _jsonl_texts(f, text_col)
-        else: yield from read_texts(f, text_col, label_col=False).text
-
-def _known(f): return not f.name.startswith('.') and _suffix(f) in ('.txt','.csv','.tsv','.parquet',*_jsonl)
-
-def _jsonl_texts(f, text_col):
-    with _open_text(f) as lines:
-        for i,line in enumerate(lines, 1):
-            if not line.strip(): continue
-            try: row = json.loads(line)
-            except json.JSONDecodeError as e: raise ValueError(f'{f}, line {i}: not JSON ({e.msg})') from None
-            col = text_col or 'text'
-            if not isinstance(row, dict) or not isinstance(row.get(col), str):
-                raise ValueError(f'{f}, line {i}: no text in field {col!r}; name the field with text_col')
-            yield row[col]
+__all__ = ['pretrain_configs', 'prepare_corpus', 'save_checkpoint', 'load_checkpoint', 'random_state', 'set_random_state',
+           'Checkpointer', 'lm_loss', 'has_bf16', 'pretrain']
 
 # %% ../nbs/05b_pretraining.ipynb #d0adba03
 def _sha_files(sources):
     sha = hashlib.sha256()
-    for f in L(sources).map(Path):
-        for o in (sorted(o for o in f.rglob('*') if o.is_file() and _known(o)) if f.is_dir() else [f]):
-            with open(o, 'rb') as b: sha.update(f'{o.name}:{hashlib.file_digest(b, "sha256").hexdigest()}\n'.encode())
+    for o in _files_of(sources):
+        with open(o, 'rb') as b: sha.update(f'{o.name}:{hashlib.file_digest(b, "sha256").hexdigest()}\n'.encode())
     return sha.hexdigest()
 
 def _sample(texts, n_chars=20_000_000, most=2_000_000, seed=42):
@@ -79,7 +51,7 @@ def _sample(texts, n_chars=20_000_000, most=2_000_000, seed=42):
     return kept
 
 def prepare_corpus(
-    sources,          # Files and folders for `stream_texts`, or a folder that holds a `Corpus`
+    sources,          # Files and folders of text, for `stream_texts`, or a folder that holds a `Corpus`
     folder,           # Where the corpus goes
     tokenizer='word', # `word`, `subword`, or a `Tokenizer`
     vocab_sz=20000,   # Entries of the vocabulary at most
@@ -103,9 +75,9 @@ def prepare_corpus(
     if note.exists() and (folder/'corpus.json').exists():
         corpus = Corpus.open(folder)
         if json.loads(note.read_text(encoding='utf8'))==dict(want, fingerprint=corpus.fingerprint): return corpus
-    if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(_sample(stream_texts(sources, text_col)), tokenizer.rules)
-    texts = stream_texts(sources, text_col)
-    corpus = Corpus.from_texts(texts, tokenizer, min_freq=min_freq, max_vocab=vocab_sz, n_workers=n_workers, path=folder)
+    files = L(sources).map(Path)
+    if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(_sample(stream_texts(files, text_col)), tokenizer.rules)
+    corpus = Corpus.from_texts(stream_texts(files, text_col), tokenizer, min_freq=min_freq, max_vocab=vocab_sz, n_workers=n_workers, path=folder)
     with atomic_path(note) as tmp: tmp.write_text(json.dumps(dict(want, fingerprint=corpus.fingerprint)), encoding='utf8')
     return corpus
 
@@ -486,7 +458,7 @@ def pretrain(
     train,aside = _aside(corpus, 0 if own else valid, seed, max_tokens)
     flat = other = FlatDocs.from_corpus(corpus)
     if own:
-        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(valid, text_col), empty.train_ds.tokenizer, vocab=corpus.vocab))
+        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(L(valid).map(Path), text_col), empty.train_ds.tokenizer, vocab=corpus.vocab))
         aside = slice(None)
     dls = DataLoaders(_loader(flat, train, shuffle=True), _loader(other, aside), path=out, device=device)
     config = {**pretrain_configs[size], **(config or {})}
