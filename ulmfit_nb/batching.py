@@ -71,14 +71,6 @@ def _corpus_docs(tl):
     return num._numbered[1],np.array(docs, dtype=np.int64)
 
 # %% ../nbs/03_batching.ipynb #1815214d
-def _there(t, device):
-    "`t` on `device`; loaders that share it share its copy too"
-    device = torch.device(device)
-    if t.device.type==device.type: return t
-    if not hasattr(t, '_copies'): t._copies = {}
-    if device not in t._copies: t._copies[device] = t.to(device)
-    return t._copies[device]
-
 class FlatDocs:
     "Items of a dataset as slices of one flat id array"
     def __init__(self,
@@ -98,13 +90,6 @@ class FlatDocs:
         res = self.ids[self.starts[i] : self.starts[i]+self.lens[i]].long()
         return TensorText(res.flip(0) if self.flip else res)
 
-    def to(self,
-        device # Where the arrays shall be, e.g. `'cuda'`
-    )->FlatDocs:
-        "The same on `device`; what is there already is not copied"
-        for o in ('ids','starts','lens'): setattr(self, o, _there(getattr(self, o), device))
-        return self
-
     def stream(self,
         order=None # Item numbers in the order to be read, (n_items,); default: as they are
     )->torch.Tensor: # int64, (lens.sum(),)
@@ -112,45 +97,64 @@ class FlatDocs:
         o = slice(None) if order is None else torch.as_tensor(np.asarray(order), device=self.starts.device).long()
         return lay_out(self.ids, self.starts[o], self.lens[o], self.flip)
 
-    @classmethod
-    def from_corpus(cls,
-        corpus:Corpus,  # Flat ids and offsets
-        docs=None,      # Numbers of the documents wanted, default all
-        backwards=False # Read from the end?
-    )->FlatDocs:
-        "The documents `docs` of a `Corpus`"
-        off = np.asarray(corpus.offsets)
-        docs = np.arange(len(corpus)) if docs is None else docs
-        return cls(corpus.ids, off[docs], off[docs+1]-off[docs], backwards)
+# %% ../nbs/03_batching.ipynb #ebc96f04
+def _there(t, device):
+    "`t` on `device`; loaders that share it share its copy too"
+    device = torch.device(device)
+    if t.device.type==device.type: return t
+    if not hasattr(t, '_copies'): t._copies = {}
+    if device not in t._copies: t._copies[device] = t.to(device)
+    return t._copies[device]
 
-    @classmethod
-    def from_items(cls,
-        items,          # Anything to iterate that gives id tensors, or tuples that begin with one
-        backwards=False # Read from the end?
-    )->FlatDocs:
-        "Read every item once"
-        docs = [torch.as_tensor(_first(o)).as_subclass(torch.Tensor) for o in items]
-        lens = torch.tensor([len(o) for o in docs], dtype=torch.int64)
-        ids = torch.cat(docs).to(torch.int32) if docs else torch.zeros(0, dtype=torch.int32)
-        return cls(ids, lens.cumsum(0)-lens, lens, backwards)
+@patch
+def to(self:FlatDocs,
+    device # Where the arrays shall be, e.g. `'cuda'`
+)->FlatDocs:
+    "The same on `device`; what is there already is not copied"
+    for o in ('ids','starts','lens'): setattr(self, o, _there(getattr(self, o), device))
+    return self
 
-    @classmethod
-    def from_dataset(cls,
-        dataset,       # `Corpus`, fastai `Datasets`/`TfmdLists`, or a list of id tensors
-        backwards=None # Read from the end? Default: as the data says
-    )->FlatDocs:
-        "The quickest way from `dataset` to flat arrays"
-        if isinstance(dataset, Corpus): return cls.from_corpus(dataset, backwards=bool(backwards))
-        tl = dataset.tls[0] if isinstance(dataset, Datasets) else dataset
-        if not isinstance(tl, TfmdLists): return cls.from_items(dataset, bool(backwards))
-        rev = any(isinstance(f, ReverseText) for f in tl.tfms.fs)
-        if backwards not in (None, rev):
-            raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave it out: the data carries it")
-        corpus,docs = _corpus_docs(tl)
-        if corpus is not None: return cls.from_corpus(corpus, docs, rev)
-        res = cls.from_items(tl)
-        res.backwards = rev # its items are turned round already
-        return res
+# %% ../nbs/03_batching.ipynb #2da5120f
+@patch(cls_method=True)
+def from_corpus(cls:FlatDocs,
+    corpus:Corpus,  # Flat ids and offsets
+    docs=None,      # Numbers of the documents wanted, default all
+    backwards=False # Read from the end?
+)->FlatDocs:
+    "The documents `docs` of a `Corpus`"
+    off = np.asarray(corpus.offsets)
+    docs = np.arange(len(corpus)) if docs is None else docs
+    return cls(corpus.ids, off[docs], off[docs+1]-off[docs], backwards)
+
+@patch(cls_method=True)
+def from_items(cls:FlatDocs,
+    items,          # Anything to iterate that gives id tensors, or tuples that begin with one
+    backwards=False # Read from the end?
+)->FlatDocs:
+    "Read every item once"
+    docs = [torch.as_tensor(_first(o)).as_subclass(torch.Tensor) for o in items]
+    lens = torch.tensor([len(o) for o in docs], dtype=torch.int64)
+    ids = torch.cat(docs).to(torch.int32) if docs else torch.zeros(0, dtype=torch.int32)
+    return cls(ids, lens.cumsum(0)-lens, lens, backwards)
+
+# %% ../nbs/03_batching.ipynb #cd11b374
+@patch(cls_method=True)
+def from_dataset(cls:FlatDocs,
+    dataset,       # `Corpus`, fastai `Datasets`/`TfmdLists`, or a list of id tensors
+    backwards=None # Read from the end? Default: as the data says
+)->FlatDocs:
+    "The quickest way from `dataset` to flat arrays"
+    if isinstance(dataset, Corpus): return cls.from_corpus(dataset, backwards=bool(backwards))
+    tl = dataset.tls[0] if isinstance(dataset, Datasets) else dataset
+    if not isinstance(tl, TfmdLists): return cls.from_items(dataset, bool(backwards))
+    rev = any(isinstance(f, ReverseText) for f in tl.tfms.fs)
+    if backwards not in (None, rev):
+        raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave it out: the data carries it")
+    corpus,docs = _corpus_docs(tl)
+    if corpus is not None: return cls.from_corpus(corpus, docs, rev)
+    res = cls.from_items(tl)
+    res.backwards = rev # its items are turned round already
+    return res
 
 # %% ../nbs/03_batching.ipynb #ccac53b2
 class ResumableDL(TfmdDL):
@@ -190,17 +194,6 @@ class ResumableDL(TfmdDL):
         return self.order,n
 
 # %% ../nbs/03_batching.ipynb #c00e3cee
-def _fits(n_bytes, device):
-    "Is there room for `n_bytes` on `device`, with as much again for the model?"
-    return torch.device(device).type!='cuda' or 2*n_bytes < torch.cuda.mem_get_info(device)[0]
-
-def _from_first(order, world):
-    "The first process's `order`, which all that train together must share"
-    if world==1 or not torch.distributed.is_initialized(): return order
-    order = [np.asarray(order)]
-    torch.distributed.broadcast_object_list(order, 0)
-    return order[0]
-
 class LMDataLoader(ResumableDL):
     "Batches `(x,y)` of mini-streams for language modelling, `y` one token after `x`, each a view of one token stream"
     def __init__(self,
@@ -229,37 +222,6 @@ class LMDataLoader(ResumableDL):
 
     def shuffle_fn(self, idxs): return np.random.default_rng(self.rng.getrandbits(64)).permutation(len(idxs))
 
-    def _new_order(self):
-        order = np.arange(len(self.docs))
-        return _from_first(self.shuffle_fn(order), self.world) if self.shuffle else order
-
-    def for_rank(self,
-        rank=None, # Which process this one is; default: as torch.distributed says
-        world=None # How many there are; default: as torch.distributed says
-    )->LMDataLoader:
-        "The loader of one of several processes: its batches are its rows of the joint batch"
-        return self.new(rank=ifnone(rank, rank_distrib()), world=ifnone(world, max(num_distrib(), 1)))
-
-    def stream(self,
-        order=None # Numbers of the documents in the order to be read; default: a new one
-    )->torch.Tensor: # int64, (n_tokens,)
-        "An epoch's token stream, on the loader's device if it fits there"
-        device = ifnone(self.device, 'cpu')
-        if not _fits(len(self.docs.ids)*4 + self.world*self.bs*self.bl*8, device): device = 'cpu'
-        return self.docs.to(device).stream(self._new_order() if order is None else order)
-
-    def batch_at(self,
-        stream, # One epoch's stream, int64, (n_tokens,)
-        i:int   # Which batch, from 0
-    )->tuple:   # x and y, int64, (bs, seq_len) or shorter in the last batch: views of `stream`, not to be written to
-        "Batch `i` of `stream`"
-        st = i*self.seq_len
-        sz = self.bs,min(self.seq_len, self.bl-st)
-        st += self.rank*self.bs*self.bl # the first token of this process
-        x,y = (stream.as_strided(sz, (self.bl,1), st+o) for o in (0,1))
-        if self.device is not None and stream.device.type!=self.device.type: x,y = x.to(self.device),y.to(self.device)
-        return LMTensorText(x),TensorText(y)
-
     def __iter__(self):
         self.randomize()
         self.before_iter()
@@ -268,24 +230,77 @@ class LMDataLoader(ResumableDL):
         for i in range(first, self.n_batches): yield self.after_batch(self.batch_at(stream, i))
         self.after_iter()
 
-    def _one_pass(self):
-        "What fastai learns from a trial batch, without one"
-        o = torch.zeros(1, 1, dtype=torch.int64)
-        self._n_inp,self._types = 1,explode_types((LMTensorText(o),TensorText(o)))
-
-    def create_batch(self, b):
-        "Documents `b` as one small batch, for `DataBlock.summary`"
-        docs = FlatDocs.from_items(b)
-        n = int(docs.lens.sum())
-        bs = max(1, min(len(b), n-1))
-        bl = (n-1)//bs
-        x,y = (docs.stream().as_strided((bs, min(bl, self.seq_len)), (bl,1), o) for o in (0,1))
-        return LMTensorText(x),TensorText(y)
-
     def new(self, dataset=None, seq_len=None, **kwargs):
         "A loader with the same settings over `dataset`, by default the same documents"
         if dataset is None: kwargs.setdefault('docs', self.docs)
         return super().new(dataset, **{'bs':self.full_bs, 'seq_len':ifnone(seq_len, self.seq_len), 'rank':self.rank, 'world':self.world, **kwargs})
+
+# %% ../nbs/03_batching.ipynb #646aec89
+def _fits(n_bytes, device):
+    "Is there room for `n_bytes` on `device`, with as much again for the model?"
+    return torch.device(device).type!='cuda' or 2*n_bytes < torch.cuda.mem_get_info(device)[0]
+
+@patch
+def stream(self:LMDataLoader,
+    order=None # Numbers of the documents in the order to be read; default: a new one
+)->torch.Tensor: # int64, (n_tokens,)
+    "An epoch's token stream, on the loader's device if it fits there"
+    device = ifnone(self.device, 'cpu')
+    if not _fits(len(self.docs.ids)*4 + self.world*self.bs*self.bl*8, device): device = 'cpu'
+    return self.docs.to(device).stream(self._new_order() if order is None else order)
+
+# %% ../nbs/03_batching.ipynb #8744068c
+def _from_first(order, world):
+    "The first process's `order`, which all that train together must share"
+    if world==1 or not torch.distributed.is_initialized(): return order
+    order = [np.asarray(order)]
+    torch.distributed.broadcast_object_list(order, 0)
+    return order[0]
+
+@patch
+def _new_order(self:LMDataLoader):
+    order = np.arange(len(self.docs))
+    return _from_first(self.shuffle_fn(order), self.world) if self.shuffle else order
+
+# %% ../nbs/03_batching.ipynb #8bd3a141
+@patch
+def batch_at(self:LMDataLoader,
+    stream, # One epoch's stream, int64, (n_tokens,)
+    i:int   # Which batch, from 0
+)->tuple:   # x and y, int64, (bs, seq_len) or shorter in the last batch: views of `stream`, not to be written to
+    "Batch `i` of `stream`"
+    st = i*self.seq_len
+    sz = self.bs,min(self.seq_len, self.bl-st)
+    st += self.rank*self.bs*self.bl # the first token of this process
+    x,y = (stream.as_strided(sz, (self.bl,1), st+o) for o in (0,1))
+    if self.device is not None and stream.device.type!=self.device.type: x,y = x.to(self.device),y.to(self.device)
+    return LMTensorText(x),TensorText(y)
+
+# %% ../nbs/03_batching.ipynb #e04a6a43
+@patch
+def _one_pass(self:LMDataLoader):
+    "What fastai learns from a trial batch, without one"
+    o = torch.zeros(1, 1, dtype=torch.int64)
+    self._n_inp,self._types = 1,explode_types((LMTensorText(o),TensorText(o)))
+
+@patch
+def create_batch(self:LMDataLoader, b):
+    "Documents `b` as one small batch, for `DataBlock.summary`"
+    docs = FlatDocs.from_items(b)
+    n = int(docs.lens.sum())
+    bs = max(1, min(len(b), n-1))
+    bl = (n-1)//bs
+    x,y = (docs.stream().as_strided((bs, min(bl, self.seq_len)), (bl,1), o) for o in (0,1))
+    return LMTensorText(x),TensorText(y)
+
+# %% ../nbs/03_batching.ipynb #e02dc834
+@patch
+def for_rank(self:LMDataLoader,
+    rank=None, # Which process this one is; default: as torch.distributed says
+    world=None # How many there are; default: as torch.distributed says
+)->LMDataLoader:
+    "The loader of one of several processes: its batches are its rows of the joint batch"
+    return self.new(rank=ifnone(rank, rank_distrib()), world=ifnone(world, max(num_distrib(), 1)))
 
 # %% ../nbs/03_batching.ipynb #fc4ec331
 class PadDocs(Transform):
@@ -336,18 +351,6 @@ class SortedDL(ResumableDL):
         order,first = self._start(self._new_order)
         return [int(i) for i in order[first*self.bs:]]
 
-    def shuffle_fn(self, idxs):
-        rng = np.random.default_rng(self.rng.getrandbits(64))
-        if self.weights is None: idxs = rng.permutation(np.asarray(idxs))
-        else: idxs = rng.choice(len(self.weights), len(idxs), p=self.weights)
-        longest = self.res[idxs].argmax()
-        idxs[[0,longest]] = idxs[[longest,0]]
-        chunks = [idxs[i:i+50*self.bs] for i in range(0, len(idxs), 50*self.bs)]
-        idxs = np.concatenate([c[np.argsort(-self.res[c], kind='stable')] for c in chunks])
-        batches = [idxs[i:i+self.bs] for i in range(0, len(idxs), self.bs)]
-        middle = [batches[1:-1][i] for i in rng.permutation(max(0, len(batches)-2))]
-        return np.concatenate([batches[0], *middle, *batches[1:][-1:]]).tolist()
-
     def new(self, dataset=None, **kwargs):
         "A loader with the same settings over `dataset`, by default the same items"
         if dataset is None: kwargs = {'res':self.res, 'docs':self.docs, 'weights':self.weights, **kwargs}
@@ -360,6 +363,20 @@ class SortedDL(ResumableDL):
         def _join(o): return ', '.join(map(str, o))
         rows = [dict(text=str(s[0])[:trunc_at], target=_join(s[1:]), prediction=_join(o)) for s,o in zip(its,outs)]
         display_df(pd.DataFrame(rows))
+
+# %% ../nbs/03_batching.ipynb #86e62415
+@patch
+def shuffle_fn(self:SortedDL, idxs):
+    rng = np.random.default_rng(self.rng.getrandbits(64))
+    if self.weights is None: idxs = rng.permutation(np.asarray(idxs))
+    else: idxs = rng.choice(len(self.weights), len(idxs), p=self.weights)
+    longest = self.res[idxs].argmax()
+    idxs[[0,longest]] = idxs[[longest,0]]
+    chunks = [idxs[i:i+50*self.bs] for i in range(0, len(idxs), 50*self.bs)]
+    idxs = np.concatenate([c[np.argsort(-self.res[c], kind='stable')] for c in chunks])
+    batches = [idxs[i:i+self.bs] for i in range(0, len(idxs), self.bs)]
+    middle = [batches[1:-1][i] for i in rng.permutation(max(0, len(batches)-2))]
+    return np.concatenate([batches[0], *middle, *batches[1:][-1:]]).tolist()
 
 # %% ../nbs/03_batching.ipynb #e0dcf51f
 class TextBlock(TransformBlock):
@@ -443,45 +460,47 @@ class TextDataLoaders(DataLoaders):
         dblock = DataBlock(blocks=blocks, get_items=get_items, splitter=splitter, get_y=None if is_lm else parent_label)
         return cls.from_dblock(dblock, path, path=path, seq_len=seq_len, **kwargs)
 
-    @classmethod
-    @delegates(DataLoaders.from_dblock)
-    def from_df(cls,
-        df,                  # DataFrame with a text per row
-        path='.',            # Where learners save their models
-        valid_pct=0.2,       # Share of the rows to validate on, at random
-        seed=None,           # Seed of that choice
-        text_col=0,          # Column of the texts, name or number; a list joins several
-        label_col=1,         # Column of the labels; a list makes several labels
-        label_delim=None,    # What separates several labels in one column
-        y_block=None,        # fastai block of the labels; default: one category, or several
-        text_vocab=None,     # Vocabulary of the texts, list of str; default: made from them
-        is_lm=False,         # For a language model?
-        valid_col=None,      # Column that is True in rows to validate on, instead of `valid_pct`
-        tok_tfm=None,        # Tokenizer such as `SubwordTokenizer()`; default: words
-        tok_text_col='text', # Column that the tokenized texts go to, in a copy of `df`
-        seq_len=72,          # Tokens per row and batch (language model) or per chunk (classifier)
-        backwards=False,     # Read texts from their end?
-        **kwargs
-    )->TextDataLoaders:
-        "From the columns `text_col` (one or several) and `label_col` of `df`"
-        block = TextBlock.from_df(text_col, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, tok_text_col=tok_text_col)
-        many = is_listy(label_col) and len(label_col)>1
-        y_blocks = [] if is_lm else L(ifnone(y_block, MultiCategoryBlock if many or label_delim else CategoryBlock))
-        splitter = RandomSplitter(valid_pct, seed=seed) if valid_col is None else ColSplitter(valid_col)
-        label_cols = L() if is_lm else L(label_col).map(lambda c: df.columns[c] if isinstance(c, int) else c)
-        get_y = None if is_lm else ColReader(label_cols if many else label_cols[0], label_delim=label_delim)
-        dblock = DataBlock(blocks=[block, *y_blocks], get_x=_ReadText(block.type_tfms[0]), get_y=get_y, splitter=splitter)
-        return cls.from_dblock(dblock, df, path=path, seq_len=seq_len, **kwargs)
+# %% ../nbs/03_batching.ipynb #e6e14637
+@patch(cls_method=True)
+@delegates(DataLoaders.from_dblock)
+def from_df(cls:TextDataLoaders,
+    df,                  # DataFrame with a text per row
+    path='.',            # Where learners save their models
+    valid_pct=0.2,       # Share of the rows to validate on, at random
+    seed=None,           # Seed of that choice
+    text_col=0,          # Column of the texts, name or number; a list joins several
+    label_col=1,         # Column of the labels; a list makes several labels
+    label_delim=None,    # What separates several labels in one column
+    y_block=None,        # fastai block of the labels; default: one category, or several
+    text_vocab=None,     # Vocabulary of the texts, list of str; default: made from them
+    is_lm=False,         # For a language model?
+    valid_col=None,      # Column that is True in rows to validate on, instead of `valid_pct`
+    tok_tfm=None,        # Tokenizer such as `SubwordTokenizer()`; default: words
+    tok_text_col='text', # Column that the tokenized texts go to, in a copy of `df`
+    seq_len=72,          # Tokens per row and batch (language model) or per chunk (classifier)
+    backwards=False,     # Read texts from their end?
+    **kwargs
+)->TextDataLoaders:
+    "From the columns `text_col` (one or several) and `label_col` of `df`"
+    block = TextBlock.from_df(text_col, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, tok_text_col=tok_text_col)
+    many = is_listy(label_col) and len(label_col)>1
+    y_blocks = [] if is_lm else L(ifnone(y_block, MultiCategoryBlock if many or label_delim else CategoryBlock))
+    splitter = RandomSplitter(valid_pct, seed=seed) if valid_col is None else ColSplitter(valid_col)
+    label_cols = L() if is_lm else L(label_col).map(lambda c: df.columns[c] if isinstance(c, int) else c)
+    get_y = None if is_lm else ColReader(label_cols if many else label_cols[0], label_delim=label_delim)
+    dblock = DataBlock(blocks=[block, *y_blocks], get_x=_ReadText(block.type_tfms[0]), get_y=get_y, splitter=splitter)
+    return cls.from_dblock(dblock, df, path=path, seq_len=seq_len, **kwargs)
 
-    @classmethod
-    def from_csv(cls,
-        path,                      # Folder of the file; learners save their models there
-        csv_fname='labels.csv',    # Name of the file
-        header='infer',            # Which row has the names of the columns, as in `pd.read_csv`
-        delimiter=None,            # What separates columns; default a comma
-        quoting=csv.QUOTE_MINIMAL, # How fields are quoted, a constant of `csv`
-        **kwargs
-    )->TextDataLoaders:
-        "From the CSV file `path/csv_fname`; what follows is for `from_df`"
-        df = pd.read_csv(Path(path)/csv_fname, header=header, sep=ifnone(delimiter, ','), quoting=quoting)
-        return cls.from_df(df, path=path, **kwargs)
+# %% ../nbs/03_batching.ipynb #5a04e923
+@patch(cls_method=True)
+def from_csv(cls:TextDataLoaders,
+    path,                      # Folder of the file; learners save their models there
+    csv_fname='labels.csv',    # Name of the file
+    header='infer',            # Which row has the names of the columns, as in `pd.read_csv`
+    delimiter=None,            # What separates columns; default a comma
+    quoting=csv.QUOTE_MINIMAL, # How fields are quoted, a constant of `csv`
+    **kwargs
+)->TextDataLoaders:
+    "From the CSV file `path/csv_fname`; what follows is for `from_df`"
+    df = pd.read_csv(Path(path)/csv_fname, header=header, sep=ifnone(delimiter, ','), quoting=quoting)
+    return cls.from_df(df, path=path, **kwargs)
