@@ -283,8 +283,9 @@ def _files_of(sources):
     for o in L(sources):
         o = Path(o).expanduser()
         if not o.exists(): raise FileNotFoundError(f"no such file or folder: {o}")
-        if o.is_dir(): yield from _text_files(o, wanted=wanted)
-        else: yield o
+        files = _text_files(o, wanted=wanted) if o.is_dir() else [o]
+        if not files: raise ValueError(f"no texts in {o}: there is no file below it that can be read")
+        yield from files
 
 # %% ../nbs/00_texts.ipynb #bb63bab1
 def stream_texts(
