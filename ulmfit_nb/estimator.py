@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib, io, json, numbers, shutil, tempfile, time, warnings, zipfile
 import numpy as np, pandas as pd, torch
 from contextlib import contextmanager
-from fastcore.all import ifnone, patch
+from fastcore.all import ifnone, patch, store_attr
 from pathlib import Path
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -19,7 +19,7 @@ from .batching import *
 from .awd_lstm import *
 from .language_model import *
 from .language_model import _say_once
-from .pretraining import Checkpointer
+from .pretraining import Checkpointer, has_bf16, pretrain_configs
 from .classifier import *
 from .ensemble import *
 
@@ -44,6 +44,7 @@ def _as_texts(X, name='X'):
         raise ValueError(f'{name} holds {t!r} ({type(t).__name__}) at position {i}, which is no text')
     return [str(t) for t in X]
 
+# %% ../nbs/10_estimator.ipynb #05bf049e
 def _as_labels(y, n, name='y'):
     "`y` as an array of labels, none of which is missing"
     if y is None: raise ValueError(f'{name} is missing: a classifier learns from labels, so fit requires y to be passed, but the target y is None')
@@ -61,6 +62,7 @@ def _as_labels(y, n, name='y'):
     if y.dtype.kind in 'mMcVO': raise ValueError(f'Unknown label type: {name} holds {y.dtype}; labels are str, int or bool')
     return y
 
+# %% ../nbs/10_estimator.ipynb #2f0beb16
 def check_X_y(
     X,           # Texts: a list, array, Series, or table of one column
     y,           # A label for each
@@ -103,7 +105,7 @@ def enough_epochs(
     return (*first, max(last, min(most, -(-n_seen//n))))
 
 # %% ../nbs/10_estimator.ipynb #2e2220b6
-sizes = dict(tiny=dict(emb_sz=64, n_hid=128), compact=dict(emb_sz=160, n_hid=400), full=dict(emb_sz=400, n_hid=1152))
+sizes = {k:{o:v[o] for o in ('emb_sz','n_hid')} for k,v in pretrain_configs.items()}
 _kinds = dict(word=WordTokenizer, subword=SubwordTokenizer, char=lambda lang: CharTokenizer())
 
 class _History(Callback):
@@ -159,16 +161,10 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         calibrate=True,          # Find a temperature on the held-out part?
         checkpoint_dir=None,     # Folder in which an interrupted `fit` finds its state again
         device=None,             # `cpu` or `cuda`; default: a GPU if there is one
+        bf16=False,              # Train in bfloat16, faster where the processor has it? `auto`: where it has
         random_state=42,         # For a result that can be repeated
         verbose=0                # Show progress bars and tables?
-    ):
-        self.pretrained,self.directions,self.size,self.tokenizer,self.lang = pretrained,directions,size,tokenizer,lang
-        self.min_freq,self.max_vocab,self.keep_vocab,self.seq_len,self.bs = min_freq,max_vocab,keep_vocab,seq_len,bs
-        self.lm_epochs,self.lm_lr,self.lm_drop_mult = lm_epochs,lm_lr,lm_drop_mult
-        self.epochs,self.lrs,self.div,self.drop_mult = epochs,lrs,div,drop_mult
-        self.class_weight,self.balanced_sampling,self.label_smoothing = class_weight,balanced_sampling,label_smoothing
-        self.monitor,self.patience,self.validation_fraction,self.calibrate = monitor,patience,validation_fraction,calibrate
-        self.checkpoint_dir,self.device,self.random_state,self.verbose = checkpoint_dir,device,random_state,verbose
+    ): store_attr()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -188,29 +184,10 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         more = [] if unlabelled is None else _as_texts(unlabelled, 'unlabelled')
         classes = np.unique(y)
         df = self._table(X, y, classes, valid, seed)
-        alone = [o for o,n in zip(*np.unique(y, return_counts=True)) if n==1]
-        if alone: warnings.warn(f'class {alone[0].item()!r} has a single text; it is trained on, and nothing can be said about how well it is recognized')
-        train,held,history,lms,members = df[~df.is_valid],df[df.is_valid],_History(),{},[]
-        bs = self.bs or (64 if self._device().type=='cuda' else 16 if len(train)<1000 else 32)
-        with self._work_folder(df, more) as folder:
-            for d in self.directions:
-                lms[d],pre = self._fit_lm(folder, [*train.text, *more], d=='bwd', bs, seed, history)
-                members.append(self._fit_classifier(folder, df, classes.tolist(), lms[d], pre, bs, seed, history))
-        for o in (*members, *lms.values()):
-            o.model.eval()
-            o.path = Path('.') # the folder is gone
-        self.classes_,self.directions_,self.pretrained_ = classes,tuple(self.directions),pre.name if pre else None
-        self.ensemble_,self.history_,self._lms,self._folder = Ensemble(members),pd.DataFrame(history.rows),lms,None
-        self.n_valid_,self.valid_accuracy_ = len(held),None
-        if len(held): self._calibrate(held)
+        self._train(df, more, classes, seed)
+        self._calibrate(df[df.is_valid])
         self.seconds_ = time.monotonic()-start
         return self
-
-    def _calibrate(self, held):
-        "Accuracy and temperature on the held-out part"
-        p,y = self.ensemble_.predict_proba(held.text),self.ensemble_.ys(held.label)
-        self.valid_accuracy_ = float((p.argmax(1)==y).float().mean())
-        if self.calibrate: self.ensemble_.temperature = fit_temperature(p, y)
 
     def predict_proba(self,
         X,    # Texts
@@ -230,43 +207,50 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         p = self.predict_proba(X, bs)
         return self.classes_[p.argmax(1)] if len(p) else self.classes_[:0]
 
-    def score(self,
-        X,                 # Texts
-        y,                 # Their labels; one that was not in training counts as an error, as always in scikit-learn
-        sample_weight=None # Weight of each text, (n_texts,)
-    )->float:
-        "Accuracy: the share of texts whose label is predicted"
-        X = _as_texts(X)
-        return super().score(X, _as_labels(y, len(X)), sample_weight)
-
-    def language_model(self,
-        direction=None # `fwd` or `bwd`; default: the first
-    )->LMLearner:
-        "The fine-tuned language model, for generating text or as the start of another classifier"
-        check_is_fitted(self, 'ensemble_')
-        d = direction or self.directions_[0]
-        if d not in self._lms:
-            if d not in self.directions_: raise ValueError(f'there is no direction {d!r}; there are {self.directions_}')
-            if self._folder is None: raise ValueError('this classifier was saved without its language model')
-            self._lms[d] = load_language_model(self._folder/self._part('language_model', d))
-        return self._lms[d]
-
 # %% ../nbs/10_estimator.ipynb #b22e941d
+@patch
+def score(self:ULMFiTClassifier,
+    X,                 # Texts
+    y,                 # Their labels; one that was not in training counts as an error, as always in scikit-learn
+    sample_weight=None # Weight of each text, (n_texts,)
+)->float:
+    "Accuracy: the share of texts whose label is predicted"
+    X = _as_texts(X)
+    return ClassifierMixin.score(self, X, _as_labels(y, len(X)), sample_weight)
+
+@patch
+def language_model(self:ULMFiTClassifier,
+    direction=None # `fwd` or `bwd`; default: the first
+)->LMLearner:
+    "The fine-tuned language model, for generating text or as the start of another classifier"
+    check_is_fitted(self, 'ensemble_')
+    d = direction or self.directions_[0]
+    if d not in self._lms:
+        if d not in self.directions_: raise ValueError(f'there is no direction {d!r}; there are {self.directions_}')
+        if self._folder is None: raise ValueError('this classifier was saved without its language model')
+        self._lms[d] = load_language_model(self._folder/self._part('language_model', d))
+    return self._lms[d]
+
+# %% ../nbs/10_estimator.ipynb #30f1d2f5
 @patch
 def _check_params(self:ULMFiTClassifier):
     if self.size not in sizes: raise ValueError(f"size is {self.size!r}; it can be {', '.join(sizes)}")
     if self.tokenizer not in (None, *_kinds): raise ValueError(f"tokenizer is {self.tokenizer!r}; it can be {', '.join(_kinds)}, or None for the pretrained model's")
     ok = [('fwd',),('bwd',),('fwd','bwd'),('bwd','fwd')]
     if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
+    if self.bf16 not in (True,False,'auto'): raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
 
 @patch
 def _seed(self:ULMFiTClassifier):
     r = self.random_state
     return int(r) if isinstance(r, numbers.Integral) else int(check_random_state(r).randint(2**31-1))
 
+# %% ../nbs/10_estimator.ipynb #ac6366b1
 @patch
 def _table(self:ULMFiTClassifier, X, y, classes, valid, seed):
     "Texts, labels, and which are held out"
+    alone = [o for o in classes if (y==o).sum()==1]
+    if alone: warnings.warn(f'class {alone[0].item()!r} has a single text; it is trained on, and nothing can be said about how well it is recognized')
     df = pd.DataFrame({'text':pd.Series(X, dtype=object), 'label':pd.Series(y.tolist(), dtype=object)})
     if valid is None or isinstance(valid, numbers.Real):
         return df.assign(is_valid=hold_out(y, float(ifnone(valid, self.validation_fraction) or 0), seed))
@@ -276,6 +260,7 @@ def _table(self:ULMFiTClassifier, X, y, classes, valid, seed):
     held = pd.DataFrame({'text':pd.Series(Xv, dtype=object), 'label':pd.Series(yv.tolist(), dtype=object)})
     return pd.concat([df.assign(is_valid=False), held.assign(is_valid=True)], ignore_index=True)
 
+# %% ../nbs/10_estimator.ipynb #74d02bf1
 @patch
 @contextmanager
 def _work_folder(self:ULMFiTClassifier, df, more):
@@ -291,7 +276,7 @@ def _work_folder(self:ULMFiTClassifier, df, more):
     shutil.rmtree(folder, ignore_errors=True)
     if not any(Path(self.checkpoint_dir).iterdir()): Path(self.checkpoint_dir).rmdir()
 
-# %% ../nbs/10_estimator.ipynb #30f1d2f5
+# %% ../nbs/10_estimator.ipynb #13a88953
 def _name(backwards): return 'bwd' if backwards else 'fwd'
 
 @patch
@@ -300,6 +285,12 @@ def _device(self:ULMFiTClassifier): return torch.device(ifnone(self.device, defa
 @patch
 def _keep(self:ULMFiTClassifier, name): return [] if self.checkpoint_dir is None else [Checkpointer(name, every=60.)]
 
+@patch
+def _precise(self:ULMFiTClassifier, learn):
+    "`learn`, which trains in bfloat16 where that is asked for"
+    return learn.to_bf16() if self.bf16 is True or self.bf16=='auto' and has_bf16(self._device()) else learn
+
+# %% ../nbs/10_estimator.ipynb #00db4ef6
 @patch
 def _start(self:ULMFiTClassifier, backwards):
     "Folder of the pretrained model, or None; and how to cut texts into tokens"
@@ -322,6 +313,7 @@ def _vocab(self:ULMFiTClassifier, texts, pre, tok):
     both = dict.fromkeys([*own, *read_meta(pre/'model.json')['vocab']])
     return [o for o in both if o!='xxfake'][:self.max_vocab]
 
+# %% ../nbs/10_estimator.ipynb #b4191483
 @patch
 def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
     "The language model of one direction, and whether it began with a pretrained one"
@@ -337,7 +329,7 @@ def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
     dls = dblock.dataloaders(pd.DataFrame({'text':texts}), bs=bs, seq_len=self.seq_len, path=path, device=self._device())
     drop_mult = ifnone(self.lm_drop_mult, .3 if pre else .1)
     start = dict(pretrained=str(pre)) if pre else dict(pretrained=False, config=sizes[self.size])
-    lm = language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, **start)
+    lm = self._precise(language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, **start))
     lm.model_dir = f'{_name(backwards)}_language_model'
     history.now = dict(direction=_name(backwards), stage='language model')
     if not self.lm_epochs: return lm,pre
@@ -348,20 +340,21 @@ def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
         lm.fit_one_cycle(self.lm_epochs, self.lm_lr or (2e-3 if pre else 1e-2), cbs=[history, *self._keep('all')])
     return lm,pre
 
+# %% ../nbs/10_estimator.ipynb #960a8030
 @patch
 def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed, history):
     "The classifier of one direction, on the encoder of `lm`"
     set_seed(seed+1, reproducible=True)
     backwards,held = lm.dls.backwards,bool(df.is_valid.any())
     tok = lm.dls.train_ds.tokenizer
-    blocks = TextBlock.from_df('text', vocab=lm.vocab, backwards=backwards, tok=tok.tok, rules=tok.rules),CategoryBlock(vocab=classes, sort=False)
+    blocks = TextBlock.from_df('text', vocab=lm.vocab, backwards=backwards, tok=tok.tok, rules=tok.rules),CategoryBlock(vocab=classes.tolist(), sort=False)
     dblock = DataBlock(blocks, get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter('is_valid'))
     if not held: df = pd.concat([df, df[:1].assign(is_valid=True)], ignore_index=True) # fastai wants something to validate on
     bs = min(bs, int((~df.is_valid).sum()))
     dls = dblock.dataloaders(df, bs=bs, seq_len=self.seq_len, path=path, device=self._device())
     if self.balanced_sampling: draw_balanced(dls)
     how = dict(class_weight=self.class_weight, label_smoothing=self.label_smoothing, drop_mult=ifnone(self.drop_mult, .5 if pre else .2))
-    clas = text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], pretrained=False, metrics=accuracy, **how)
+    clas = self._precise(text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], pretrained=False, metrics=accuracy, **how))
     clas.model_dir = f'{_name(backwards)}_classifier'
     clas.encoder.load_state_dict(lm.encoder.state_dict())
     history.now = dict(direction=_name(backwards), stage='classifier')
@@ -372,6 +365,31 @@ def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed,
     per_step = {i:dict(cbs=self._keep(f'step{i}')) for i in range(len(plan['epochs']))}
     with _quiet(clas, self.verbose): clas.fit_gradual(**plan, **watch, seed=seed+2, cbs=history, per_step=per_step)
     return clas
+
+# %% ../nbs/10_estimator.ipynb #2d6d4bf3
+@patch
+def _train(self:ULMFiTClassifier, df, more, classes, seed):
+    "Language model and classifier for each direction"
+    train,history,lms,members = df[~df.is_valid],_History(),{},[]
+    bs = self.bs or (64 if self._device().type=='cuda' else 16 if len(train)<1000 else 32)
+    with self._work_folder(df, more) as folder:
+        for d in self.directions:
+            lms[d],pre = self._fit_lm(folder, [*train.text, *more], d=='bwd', bs, seed, history)
+            members.append(self._fit_classifier(folder, df, classes, lms[d], pre, bs, seed, history))
+    for o in (*members, *lms.values()):
+        o.to_fp32().model.eval()
+        o.path = Path('.') # the folder is gone
+    self.classes_,self.directions_,self.pretrained_ = classes,tuple(self.directions),pre.name if pre else None
+    self.ensemble_,self.history_,self._lms,self._folder = Ensemble(members),pd.DataFrame(history.rows),lms,None
+
+@patch
+def _calibrate(self:ULMFiTClassifier, held):
+    "Accuracy and temperature on the held-out part"
+    self.n_valid_,self.valid_accuracy_ = len(held),None
+    if not len(held): return
+    p,y = self.ensemble_.predict_proba(held.text),self.ensemble_.ys(held.label)
+    self.valid_accuracy_ = float((p.argmax(1)==y).float().mean())
+    if self.calibrate: self.ensemble_.temperature = fit_temperature(p, y)
 
 # %% ../nbs/10_estimator.ipynb #abcdaa4d
 def _plain(v):
@@ -385,6 +403,7 @@ def _unplain(v):
     if isinstance(v, dict): return {k:_unplain(o) for k,o in v['pairs']}
     return tuple(_unplain(o) for o in v) if isinstance(v, list) else v
 
+# %% ../nbs/10_estimator.ipynb #c5bb4ad5
 _facts = 'directions','pretrained','n_valid','valid_accuracy','seconds'
 
 @patch
@@ -412,6 +431,7 @@ def save(self:ULMFiTClassifier,
         write_manifest(tmp, meta, 'estimator.json')
     return folder
 
+# %% ../nbs/10_estimator.ipynb #94481afc
 @patch(cls_method=True)
 def load(cls:ULMFiTClassifier,
     folder # Written by `save`
