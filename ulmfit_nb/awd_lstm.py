@@ -6,12 +6,12 @@
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_compact_config', 'dropout_mask', 'RNNDropout',
            'EmbeddingDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder', 'linear_cross_entropy', 'LazyLogits',
            'SequentialRNN', 'awd_lstm_lm_split', 'awd_lstm_clas_split', 'get_language_model', 'fastai_state_dict',
-           'ReadyLSTM', 'cpu_has_bf16', 'ready_encoder']
+           'has_bf16', 'ReadyLSTM', 'ready_encoder']
 
 # %% ../nbs/04_awd_lstm.ipynb #daa4ce0a
 import copy, torch
 from weakref import WeakKeyDictionary
-from fastcore.all import L
+from fastcore.all import L, patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
@@ -96,6 +96,7 @@ class WeightDropLSTM(nn.LSTM):
 
     def extra_repr(self): return f'{super().extra_repr()}, weight_p={self.weight_p:g}'
 
+# %% ../nbs/04_awd_lstm.ipynb #1a751037
 def _pack(ws):
     "`ws` as views of one block of memory, where cuDNN takes them without copying or warning"
     return [w.view_as(o) for w,o in zip(torch.cat([w.flatten() for w in ws]).split([w.numel() for w in ws]), ws)]
@@ -146,16 +147,19 @@ class AWD_LSTM(nn.Module):
         "How many texts the state is for"
         return self.hidden[0][0].size(1)
 
-    def reset(self):
-        "Forget what was read: a state of zeros"
-        w = self.encoder.weight
-        self.hidden = [(w.new_zeros(self.n_dir, 1, r.hidden_size), w.new_zeros(self.n_dir, 1, r.hidden_size)) for r in self.rnns]
+# %% ../nbs/04_awd_lstm.ipynb #49cb6555
+@patch
+def reset(self:AWD_LSTM):
+    "Forget what was read: a state of zeros"
+    w = self.encoder.weight
+    self.hidden = [(w.new_zeros(self.n_dir, 1, r.hidden_size), w.new_zeros(self.n_dir, 1, r.hidden_size)) for r in self.rnns]
 
-    def _hidden_for(self, x):
-        "The state for `x`: rows beyond its batch are left out, missing ones start at zero"
-        n = x.size(0)
-        def rows(h): return h if h.size(1)==n else F.pad(h[:,:n], (0,0,0,max(0, n-h.size(1))))
-        return [(rows(h).to(x), rows(c).to(x)) for h,c in self.hidden]
+@patch
+def _hidden_for(self:AWD_LSTM, x):
+    "The state for `x`: rows beyond its batch are left out, missing ones start at zero"
+    n = x.size(0)
+    def rows(h): return h if h.size(1)==n else F.pad(h[:,:n], (0,0,0,max(0, n-h.size(1))))
+    return [(rows(h).to(x), rows(c).to(x)) for h,c in self.hidden]
 
 # %% ../nbs/04_awd_lstm.ipynb #8b74302e
 class LinearDecoder(nn.Module):
@@ -217,6 +221,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grads = [None if o is None else (o*(g/ctx.n)).to(t) for o,t in zip(ctx.saved_tensors, ctx.dtypes)]
         return *grads,None,None,None
 
+# %% ../nbs/04_awd_lstm.ipynb #939b6464
 def linear_cross_entropy(
     hidden:Tensor,    # What the decoder reads, (…, n_hid)
     weight:Tensor,    # Its matrix, (vocab_sz, n_hid)
@@ -336,6 +341,15 @@ def fastai_state_dict(
         else: res[k] = sd[k]
     return res
 
+# %% ../nbs/04_awd_lstm.ipynb #14e2a626
+def has_bf16(
+    device='cpu', # Device asked about
+)->bool:
+    "Has `device` instructions of its own for bfloat16?"
+    if torch.device(device).type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()): return False
+    return not torch.cpu._is_avx512_supported() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
 # %% ../nbs/04_awd_lstm.ipynb #a9f4bb28
 class ReadyLSTM(nn.Module):
     "One LSTM layer with its weights arranged once for this CPU: it reads, and can't be trained"
@@ -359,10 +373,6 @@ class ReadyLSTM(nn.Module):
         return out.transpose(0,1).to(x.dtype),(h.view(1,-1,self.hidden_size).to(x.dtype),c.view(1,-1,self.hidden_size).to(x.dtype))
 
 # %% ../nbs/04_awd_lstm.ipynb #e40b3c02
-def cpu_has_bf16()->bool:
-    "Has this CPU instructions for bfloat16?"
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
 def _can_arrange(rnn):
     return (rnn.weight_ih_l0.device.type=='cpu' and rnn.weight_ih_l0.dtype==torch.float32 and not rnn.bidirectional and rnn.bias
         and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight'))
@@ -375,7 +385,7 @@ def ready_encoder(
     bf16:bool=False, # Weights of the LSTMs in bfloat16? Only for CPUs that have it
 )->AWD_LSTM:         # In evaluation mode; not to be trained
     "`enc` arranged for reading, the same object again as long as no weight changes"
-    if bf16 and not cpu_has_bf16(): raise ValueError('this CPU has no bfloat16 instructions, it would be slower with bf16=True: leave it out')
+    if bf16 and not has_bf16(): raise ValueError('this CPU has no bfloat16 instructions, it would be slower with bf16=True: leave it out')
     ws = list(enc.rnns.parameters())
     key = bf16,enc.encoder.weight.data_ptr(),[(w.data_ptr(), w._version) for w in ws]
     some = torch.cat([w.detach().flatten()[::max(1, w.numel()//1000)] for w in ws]) # optimizers change weights behind the version's back
