@@ -100,6 +100,17 @@ def _grow(tensors, how, fname):
     return tensors
 
 # %% ../nbs/05_language_model.ipynb #dc8073fc
+def _untie(tensors):
+    "`tensors` on the CPU without those that are others again, and by the names of these, of which"
+    first,tied = {},{}
+    for k,t in tensors.items():
+        key = (t.untyped_storage().data_ptr(), t.storage_offset(), tuple(t.shape), t.stride()) if t.numel() else k
+        if key in first: tied[k] = first[key]
+        else: first[key] = k
+    def own(t): return t.clone() if t.untyped_storage().nbytes()>t.nbytes else t # a view of a larger tensor gets memory of its own
+    return {k: own(t.detach().to('cpu').contiguous()) for k,t in tensors.items() if k not in tied}, tied
+
+# %% ../nbs/05_language_model.ipynb #5bab2b99
 format_version = 2
 
 def save_weights(
@@ -113,13 +124,7 @@ def save_weights(
     fname = Path(fname)
     json_name = Path(json_name) if json_name else fname.with_suffix('.json')
     fname.parent.mkdir(parents=True, exist_ok=True)
-    first,tied = {},{}
-    for k,t in tensors.items():
-        key = (t.untyped_storage().data_ptr(), t.storage_offset(), tuple(t.shape), t.stride()) if t.numel() else k
-        if key in first: tied[k] = first[key]
-        else: first[key] = k
-    def own(t): return t.clone() if t.untyped_storage().nbytes()>t.nbytes else t # a view of a larger tensor gets memory of its own
-    kept = {k: own(t.detach().to('cpu').contiguous()) for k,t in tensors.items() if k not in tied}
+    kept,tied = _untie(tensors)
     kept,small = _shrink(kept, dtype)
     with atomic_path(fname) as tmp:
         save_file(kept, tmp)
@@ -127,6 +132,7 @@ def save_weights(
         if small: meta['stored_as'] = small
     with atomic_path(json_name) as tmp: Path(tmp).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding='utf8')
 
+# %% ../nbs/05_language_model.ipynb #aa8d0b90
 def load_weights(
     fname,          # File written by `save_weights`
     json_name=None, # Its JSON, default `fname` with the suffix `.json`
@@ -197,25 +203,54 @@ class CPUBfloat16(Callback):
     order = 10
     def after_pred(self): self.learn.pred = to_float(self.pred)
 
+# %% ../nbs/05_language_model.ipynb #37e54a60
+_said = set()
+def _say_once(msg):
+    if msg not in _said: print(msg)
+    _said.add(msg)
+
+class _Formats(Learner):
+    "A `Learner` that computes in 16 bits on a CPU, too"
+    def to_fp16(self, **kwargs):
+        "Train in half precision on a GPU; on a CPU stay in float32 and say so"
+        if self._on_gpu(): return super().to_fp16(**kwargs)
+        _say_once('to_fp16: there is no GPU, training stays in float32')
+        return self
+
+    def to_bf16(self):
+        "Train in bfloat16, on a GPU or on a CPU"
+        return super().to_bf16() if self._on_gpu() else self.to_fp32().add_cb(CPUBfloat16())
+
+    def to_fp32(self):
+        "Train in float32, the default"
+        return super().to_fp32().remove_cb(CPUBfloat16)
+
+    def _on_gpu(self): return torch.device(self.dls.device or 'cpu').type=='cuda'
+
+    def _do_one_batch(self):
+        with torch.autocast('cpu', dtype=torch.bfloat16) if self._grab_cbs(CPUBfloat16) else nullcontext(): super()._do_one_batch()
+
+    def _do_grad_opt(self):
+        with torch.autocast('cpu', enabled=False): super()._do_grad_opt()
+
 # %% ../nbs/05_language_model.ipynb #05004ab8
 class _PerToken:
     "Mixin for a mean of fastai's: each batch weighs as many tokens as it has"
     def accumulate(self, learn):
-        n = learn.yb[0].numel()
-        self.total += learn.to_detach(self._of_batch(learn))*n
-        self.count += n
-    def _of_batch(self, learn): return learn.loss.mean()
+        total,count,n = self.total,self.count,learn.yb[0].numel()
+        self.reset()
+        super().accumulate(learn) # this batch alone, by rows
+        self.total,self.count = total+self.total/self.count*n,count+n
 
+# %% ../nbs/05_language_model.ipynb #20bd61cb
 class TokenLoss(_PerToken, AvgLoss):
     "Mean loss per token"
 
 class TokenPerplexity(_PerToken, Perplexity):
     "Exponential of the mean loss per token"
 
-# %% ../nbs/05_language_model.ipynb #20bd61cb
 class TokenMetric(_PerToken, AvgMetric):
     "Mean of a function of predictions and targets per token"
-    def _of_batch(self, learn): return self.func(learn.pred, *learn.yb)
 
 # %% ../nbs/05_language_model.ipynb #916ff106
 class TokenSmoothLoss(AvgSmoothLoss):
@@ -232,15 +267,15 @@ class TokenSmoothLoss(AvgSmoothLoss):
     @property
     def value(self): return self.val/(1-self.beta**self.seen)
 
+# %% ../nbs/05_language_model.ipynb #0f58e715
 def per_token(
     metric # fastai's metric, or a function of predictions and targets
 ):         # The same per token, where it is one of fastai's means; others as they are
     "`metric`, in which every token weighs the same"
-    kinds = {AvgLoss:TokenLoss, Perplexity:TokenPerplexity, AvgSmoothLoss:TokenSmoothLoss}
     if isinstance(metric, type): metric = metric()
-    if type(metric) is AvgSmoothLoss: return TokenSmoothLoss(metric.beta)
-    if type(metric) in kinds: return kinds[type(metric)]()
-    return TokenMetric(metric.func) if type(metric) is AvgMetric else metric
+    kinds = {AvgLoss:(TokenLoss,), Perplexity:(TokenPerplexity,), AvgMetric:(TokenMetric,'func'), AvgSmoothLoss:(TokenSmoothLoss,'beta')}
+    make,*args = kinds.get(type(metric), (lambda:metric,))
+    return make(*(getattr(metric, o) for o in args))
 
 # %% ../nbs/05_language_model.ipynb #3ee5508b
 class TokenRegularizer(RNNRegularizer):
@@ -255,7 +290,7 @@ class TokenRegularizer(RNNRegularizer):
         if self.beta: self.learn.loss_grad += self.beta * _mean((raw[:,1:]-raw[:,:-1]).pow(2), real[:,1:] & real[:,:-1])
 
 # %% ../nbs/05_language_model.ipynb #d7a48871
-class TextLearner(Learner):
+class TextLearner(_Formats):
     "A `Learner` for texts, which saves safetensors and JSON"
     @delegates(Learner.__init__)
     def __init__(self,
@@ -302,38 +337,11 @@ class TextLearner(Learner):
                 self.create_opt()
                 self.opt.load_state_dict(opt)
 
-    def to_fp16(self, **kwargs):
-        "Train in half precision on a GPU; on a CPU stay in float32 and say so"
-        if self._on_gpu(): return super().to_fp16(**kwargs)
-        _say_once('to_fp16: there is no GPU, training stays in float32')
-        return self
-
-    def to_bf16(self):
-        "Train in bfloat16, on a GPU or on a CPU"
-        return super().to_bf16() if self._on_gpu() else self.to_fp32().add_cb(CPUBfloat16())
-
-    def to_fp32(self):
-        "Train in float32, the default"
-        return super().to_fp32().remove_cb(CPUBfloat16)
-
-    def _on_gpu(self): return torch.device(self.dls.device or 'cpu').type=='cuda'
-
-    def _do_one_batch(self):
-        with torch.autocast('cpu', dtype=torch.bfloat16) if self._grab_cbs(CPUBfloat16) else nullcontext(): super()._do_one_batch()
-
-    def _do_grad_opt(self):
-        with torch.autocast('cpu', enabled=False): super()._do_grad_opt()
-
 # %% ../nbs/05_language_model.ipynb #05a36f52
 def text_vocab(dls):
     "The text vocabulary of `dls`, list of str"
     v = dls.vocab
     return v[0] if isinstance(v, L) else v
-
-_said = set()
-def _say_once(msg):
-    if msg not in _said: print(msg)
-    _said.add(msg)
 
 # %% ../nbs/05_language_model.ipynb #e5e055c2
 def _vocab_difference(a, b):
@@ -400,6 +408,7 @@ def save(self:TextLearner,
     save_weights(file, tensors, meta)
     return file
 
+# %% ../nbs/05_language_model.ipynb #1412426d
 @patch
 def load(self:TextLearner,
     file,          # File name below `path/model_dir`
@@ -421,7 +430,18 @@ def load(self:TextLearner,
         _opt_from_json(self.opt, tensors, meta['opt'], file)
     return self
 
-# %% ../nbs/05_language_model.ipynb #1412426d
+# %% ../nbs/05_language_model.ipynb #b65e4c04
+@patch
+def save_encoder(self:TextLearner,
+    file # File name below `path/model_dir`
+)->Path:
+    "Save the reading part, all but the last layers, with its vocabulary"
+    if rank_distrib(): return
+    file = self._file(file)
+    save_weights(file, self.encoder.state_dict(), {**self.describe(), 'saved':'encoder'})
+    return file
+
+# %% ../nbs/05_language_model.ipynb #e40b0eae
 def _read_encoder(file, device='cpu'):
     "Encoder weights and description, from `save_encoder`, an exported folder, or (without a vocabulary to check) fastai's `.pth`"
     folder,pth = file.with_suffix(''),file.with_suffix('.pth')
@@ -434,16 +454,6 @@ def _read_encoder(file, device='cpu'):
     tensors,meta = load_weights(file, device=device)
     if meta.get('saved')!='encoder': raise ValueError(f"{file} holds a whole model ({meta.get('saved')}), not an encoder: save it with save_encoder")
     return tensors,meta
-
-@patch
-def save_encoder(self:TextLearner,
-    file # File name below `path/model_dir`
-)->Path:
-    "Save the reading part, all but the last layers, with its vocabulary"
-    if rank_distrib(): return
-    file = self._file(file)
-    save_weights(file, self.encoder.state_dict(), {**self.describe(), 'saved':'encoder'})
-    return file
 
 @patch
 def load_encoder(self:TextLearner,
