@@ -14,25 +14,25 @@ from ulmfit_nb.tokenization import Tokenizer
 
 tiny = dict(emb_sz=8, n_hid=12)
 
-def killed(kind, kills, seed, folder):
-    "The report of `killed.py`, which runs in a process of its own because it forks"
-    env = os.environ | {'OMP_NUM_THREADS':'1'}
+def killed(kind, kills, folder):
+    "The report of `killed.py`, which runs in a process of its own because it forks; the seed of its kills is in what a failure shows"
+    env,seed = os.environ | {'OMP_NUM_THREADS':'1'},random.SystemRandom().randrange(10**6)
     r = subprocess.run([sys.executable, Path(__file__).with_name('killed.py'), kind, str(kills), str(seed), folder], capture_output=True, text=True, env=env)
-    assert r.returncode==0, r.stderr[-3000:]
-    return json.loads(r.stdout.splitlines()[-1])
+    assert r.returncode==0, f'seed {seed}: {r.stderr[-3000:]}'
+    return dict(json.loads(r.stdout.splitlines()[-1]), seed=seed)
 
 @pytest.mark.parametrize('kind', ['finetune','pretrain'])
 def test_killed_training_ends_with_the_same_weights(kind, tmp_path):
-    res = killed(kind, 3, random.randrange(10**6), tmp_path)
+    res = killed(kind, 3, tmp_path)
     assert res['kills']>0 and res['differ']==[] and res['tensors']>40, res
-    assert len(res['left'])<=1 # what the last kill left behind goes with the next checkpoint
+    assert len(res['left'])<=1, res # what the last kill left behind goes with the next checkpoint
 
-@pytest.mark.skipif(not os.getenv('ULMFIT_SLOW'), reason='takes minutes: set ULMFIT_SLOW=1')
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['finetune','backwards','bf16','classify','pretrain'])
 def test_killed_twenty_times(kind, tmp_path):
     kills = 0
     for i in range(20):
-        res = killed(kind, 20-kills, random.randrange(10**6), tmp_path/str(i))
+        res = killed(kind, 20-kills, tmp_path/str(i))
         assert res['differ']==[], res
         kills += res['kills']
         if kills>=20: break

@@ -29,7 +29,7 @@ from .language_model import _opt_to_json, _opt_from_json
 
 # %% auto #0
 __all__ = ['pretrain_configs', 'prepare_corpus', 'save_checkpoint', 'load_checkpoint', 'random_state', 'set_random_state',
-           'Checkpointer', 'lm_loss', 'has_bf16', 'pretrain']
+           'Checkpointer', 'lm_loss', 'pretrain']
 
 # %% ../nbs/05b_pretraining.ipynb #d0adba03
 def _sha_files(sources):
@@ -38,6 +38,7 @@ def _sha_files(sources):
         with open(o, 'rb') as b: sha.update(f'{o.name}:{hashlib.file_digest(b, "sha256").hexdigest()}\n'.encode())
     return sha.hexdigest()
 
+# %% ../nbs/05b_pretraining.ipynb #8f04b528
 def _sample(texts, n_chars=20_000_000, most=2_000_000, seed=42):
     "About `n_chars` characters of `texts`, every document with the same chance"
     rng,kept,total,share = random.Random(seed),[],0,1.
@@ -50,6 +51,7 @@ def _sample(texts, n_chars=20_000_000, most=2_000_000, seed=42):
             total,share = sum(map(len, kept)),share/2
     return kept
 
+# %% ../nbs/05b_pretraining.ipynb #e3568faf
 def prepare_corpus(
     sources,          # Files and folders of text, for `stream_texts`, or a folder that holds a `Corpus`
     folder,           # Where the corpus goes
@@ -98,10 +100,12 @@ def _pack(o, tensors, seen):
     raise TypeError(f'{type(o).__name__} cannot be kept in a checkpoint')
 
 def _unpack(o, tensors):
+    "What `_pack` was given"
     if isinstance(o, list): return [_unpack(v, tensors) for v in o]
     if not isinstance(o, dict): return o
     return tensors[o['tensor']] if 'tensor' in o else {k:_unpack(v, tensors) for k,v in o['dict'].items()}
 
+# %% ../nbs/05b_pretraining.ipynb #632a0ae7
 def _sha_tensors(tensors):
     sha = hashlib.sha256()
     for k in sorted(tensors):
@@ -122,6 +126,7 @@ def save_checkpoint(
         save_file(tensors, tmp, metadata=head)
         with open(tmp, 'rb+') as f: os.fsync(f.fileno())
 
+# %% ../nbs/05b_pretraining.ipynb #2bb36f33
 def load_checkpoint(
     fname # File written by `save_checkpoint`
 )->dict:
@@ -186,6 +191,38 @@ def _set_cb_state(cb, s):
     for k,v in s.items(): setattr(cb, k, v)
 
 # %% ../nbs/05b_pretraining.ipynb #872fe02f
+def _sha_docs(docs):
+    "Checksum of `FlatDocs`"
+    sha = hashlib.sha256()
+    for o in (docs.ids,docs.starts,docs.lens): sha.update(o.cpu().numpy().data)
+    return sha.hexdigest()[:12]
+
+def _identity(learn):
+    "What must be the same for training to go on, in words that an error can show"
+    dl,model,docs = learn.dls.train,get_model(learn.model),getattr(learn.dls.train, 'docs', None)
+    shapes = {k:list(v.shape) for k,v in model.named_parameters()}
+    drops = {f'{n}.{k}':v for n,m in model.named_modules() for k,v in vars(m).items() if k in ('p','embed_p','weight_p')}
+    scheds = {f'schedule of {k}':[np.asarray(f(p)).tolist() for p in np.linspace(0, 1, 9)] for cb in learn.cbs
+        if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
+    hypers = [{k:float(v) for k,v in h.items() if isinstance(v, (int,float))} for h in learn.opt.hypers]
+    res = {'vocabulary':list(learn.vocab), 'architecture':shapes, 'dropout':drops, 'direction':'backwards' if dl.backwards else 'forwards',
+        'data':None if docs is None else _sha_docs(docs), 'batch size':dl.bs, 'seq_len':dl.seq_len, 'batches per epoch':len(dl), 'epochs':learn.n_epoch}
+    return {**res, 'optimizer':hypers, 'frozen groups':learn.opt.frozen_idx, **scheds}
+
+# %% ../nbs/05b_pretraining.ipynb #396acede
+def _first_difference(was, now):
+    "In words where `now` differs from `was`, or None"
+    differ = [k for k in {**was,**now} if was.get(k)!=now.get(k)]
+    if not differ: return
+    at,*others = differ
+    a,b = was.get(at),now.get(at)
+    while type(a)==type(b) and isinstance(a, (dict,list)):
+        a,b = (dict(enumerate(o)) if isinstance(o, list) else o for o in (a,b))
+        i = next(i for i in {**a,**b} if a.get(i)!=b.get(i))
+        at,a,b = f'{at} {i}',a.get(i),b.get(i)
+    return f'{at} was {a}, here it is {b}' + (f" ({', '.join(others)} differ too)" if others else '')
+
+# %% ../nbs/05b_pretraining.ipynb #eba5d6a1
 class Checkpointer(Callback):
     "Keeps the whole state of training in a file, and goes on from there when the same training is started again"
     order,run_valid = 200,False
@@ -200,43 +237,14 @@ class Checkpointer(Callback):
     @property
     def file(self): return self.learn.path/self.learn.model_dir/f'{self.fname}.ckpt'
 
-    def _identity(self):
-        "What must be the same for training to go on, in words that an error can show"
-        learn,dl = self.learn,self.learn.dls.train
-        docs = getattr(dl, 'docs', None)
-        ids = None if docs is None else hashlib.sha256(docs.ids.cpu().numpy().data)
-        if ids is not None:
-            for o in (docs.starts,docs.lens): ids.update(o.cpu().numpy().data)
-        model = get_model(learn.model)
-        shapes = {k:list(v.shape) for k,v in model.named_parameters()}
-        drops = {f'{n}.{k}':v for n,m in model.named_modules() for k,v in vars(m).items() if k in ('p','embed_p','weight_p')}
-        scheds = {f'schedule of {k}':[np.asarray(f(p)).tolist() for p in np.linspace(0, 1, 9)] for cb in learn.cbs
-            if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
-        hypers = [{k:float(v) for k,v in h.items() if isinstance(v, (int,float))} for h in learn.opt.hypers]
-        res = {'vocabulary':list(learn.vocab), 'architecture':shapes, 'dropout':drops, 'direction':'backwards' if dl.backwards else 'forwards',
-            'data':ids and ids.hexdigest()[:12], 'batch size':dl.bs, 'seq_len':dl.seq_len, 'batches per epoch':len(dl), 'epochs':learn.n_epoch}
-        return {**res, 'optimizer':hypers, 'frozen groups':learn.opt.frozen_idx, **scheds, **self.also}
-
-    def _check(self, was):
-        now = json.loads(json.dumps(self.identity))
-        differ = [k for k in {**was,**now} if was.get(k)!=now.get(k)]
-        if not differ: return
-        k,*others = differ
-        at,a,b = k,was.get(k),now.get(k)
-        while type(a)==type(b) and isinstance(a, (dict,list)): # down to the first difference
-            a,b = (dict(enumerate(o)) if isinstance(o, list) else o for o in (a,b))
-            i = next(i for i in {**a,**b} if a.get(i)!=b.get(i))
-            at,a,b = f'{at} {i}',a.get(i),b.get(i)
-        more = f" ({', '.join(others)} differ too)" if others else ''
-        raise ValueError(f'{self.file} is from another training: {at} was {a}, here it is {b}{more}; give another name, or start over with resume=False')
-
     def before_fit(self):
         if num_distrib()>1: raise NotImplementedError('Checkpointer keeps the state of one process, and this training has several')
-        self.identity,self._state,self._random,self.learn._first_epoch = self._identity(),None,None,0
+        self.identity,self._state,self._random,self.learn._first_epoch = {**_identity(self.learn), **self.also},None,None,0
         self.saved = time.monotonic()
         if not self.resume or not self.file.exists(): return
         s = load_checkpoint(self.file)
-        self._check(s['identity'])
+        diff = _first_difference(s['identity'], json.loads(json.dumps(self.identity)))
+        if diff: raise ValueError(f'{self.file} is from another training: {diff}; give another name, or start over with resume=False')
         self._load(s)
         if s['done']:
             self._state = s
@@ -246,21 +254,6 @@ class Checkpointer(Callback):
             raise CancelFitException()
         self._state,self.learn._first_epoch = s,s['learner']['epoch']
         self.learn.dls.train.resume(s['loader'])
-
-    def _load(self, s):
-        learn = self.learn
-        get_model(learn.model).load_state_dict(s['model'])
-        device = next(learn.model.parameters()).device
-        tensors = {k:v.to(device) for k,v in s['opt_tensors'].items()}
-        _opt_from_json(learn.opt, tensors, s['opt'], self.file)
-        for k,p in get_model(learn.model).named_parameters():
-            if k in s['grads']: p.grad = s['grads'][k].to(device).clone()
-
-    def _restore(self, s):
-        for k,v in s['learner'].items(): setattr(self.learn, k, v)
-        learn_cbs = {f'{i} {type(cb).__name__}':cb for i,cb in enumerate(self.learn.cbs.sorted('order'))}
-        for k,v in s['callbacks'].items(): _set_cb_state(learn_cbs[k], v)
-        self.learn.encoder.hidden = [(h.to(self.learn.dls.device),c.to(self.learn.dls.device)) for h,c in s['hidden']]
 
     def before_train(self):
         if self._state is None: return
@@ -282,17 +275,37 @@ class Checkpointer(Callback):
         else: self._load(self._state) # whatever other callbacks loaded since
         self.learn._first_epoch = 0
 
-    def save(self, done=False):
-        "Write the state as it is between two batches"
-        learn = self.learn
-        opt_tensors,opt = _opt_to_json(learn.opt)
-        learner = {k:getattr(learn, k) for k in ('epoch','train_iter','pct_train')}
-        cbs = {f'{i} {type(cb).__name__}':_cb_state(cb) for i,cb in enumerate(learn.cbs.sorted('order'))}
-        grads = {k:p.grad for k,p in get_model(learn.model).named_parameters() if p.grad is not None} if hasattr(learn, 'gradient_accumulation') else {}
-        save_checkpoint(self.file, dict(identity=self.identity, done=done, learner=learner, model=get_model(learn.model).state_dict(),
-            opt_tensors=opt_tensors, opt=opt, grads=grads, hidden=learn.encoder.hidden, loader=learn.dls.train.state_at(getattr(learn, 'iter', -1)+1),
-            random=random_state(), callbacks={k:v for k,v in cbs.items() if v}))
-        self.saved = time.monotonic()
+# %% ../nbs/05b_pretraining.ipynb #39165d63
+@patch
+def save(self:Checkpointer, done=False):
+    "Write the state as it is between two batches"
+    learn = self.learn
+    opt_tensors,opt = _opt_to_json(learn.opt)
+    learner = {k:getattr(learn, k) for k in ('epoch','train_iter','pct_train')}
+    cbs = {f'{i} {type(cb).__name__}':_cb_state(cb) for i,cb in enumerate(learn.cbs.sorted('order'))}
+    grads = {k:p.grad for k,p in get_model(learn.model).named_parameters() if p.grad is not None} if hasattr(learn, 'gradient_accumulation') else {}
+    save_checkpoint(self.file, dict(identity=self.identity, done=done, learner=learner, model=get_model(learn.model).state_dict(),
+        opt_tensors=opt_tensors, opt=opt, grads=grads, hidden=learn.encoder.hidden, loader=learn.dls.train.state_at(getattr(learn, 'iter', -1)+1),
+        random=random_state(), callbacks={k:v for k,v in cbs.items() if v}))
+    self.saved = time.monotonic()
+
+# %% ../nbs/05b_pretraining.ipynb #30c82f1a
+@patch
+def _load(self:Checkpointer, s):
+    learn = self.learn
+    get_model(learn.model).load_state_dict(s['model'])
+    device = next(learn.model.parameters()).device
+    tensors = {k:v.to(device) for k,v in s['opt_tensors'].items()}
+    _opt_from_json(learn.opt, tensors, s['opt'], self.file)
+    for k,p in get_model(learn.model).named_parameters():
+        if k in s['grads']: p.grad = s['grads'][k].to(device).clone()
+
+@patch
+def _restore(self:Checkpointer, s):
+    for k,v in s['learner'].items(): setattr(self.learn, k, v)
+    learn_cbs = {f'{i} {type(cb).__name__}':cb for i,cb in enumerate(self.learn.cbs.sorted('order'))}
+    for k,v in s['callbacks'].items(): _set_cb_state(learn_cbs[k], v)
+    self.learn.encoder.hidden = [(h.to(self.learn.dls.device),c.to(self.learn.dls.device)) for h,c in s['hidden']]
 
 # %% ../nbs/05b_pretraining.ipynb #3ecae19c
 def lm_loss(
@@ -317,14 +330,16 @@ def lm_loss(
 def _autocast(bf16, device): return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
 # %% ../nbs/05b_pretraining.ipynb #b80aa2f2
-def has_bf16(
-    device='cpu' # Device asked about
-)->bool:
-    "Does `device` compute in bfloat16 natively?"
-    if torch.device(device).type=='cuda': return torch.cuda.is_bf16_supported()
-    return any(getattr(torch.cpu, f'_is_{o}_supported', bool)() for o in ('avx512_bf16','amx_tile'))
+def _cut_log(log, step):
+    "Keep the lines of the file `log` up to `step`"
+    lines = []
+    for line in log.read_text(encoding='utf8').splitlines():
+        try: o = json.loads(line)
+        except ValueError: continue # the process was killed while it wrote this line
+        if o['step']<=step: lines.append(line+'\n')
+    with atomic_path(log) as tmp: tmp.write_text(''.join(lines), encoding='utf8')
 
-# %% ../nbs/05b_pretraining.ipynb #e052ecd6
+# %% ../nbs/05b_pretraining.ipynb #2007a5bc
 class _Run(Callback):
     "Position in the schedule by steps or time, a log, validation on the way"
     order = 55
@@ -340,12 +355,7 @@ class _Run(Callback):
         for k,v in s.items(): setattr(self, k, v)
         self.start = time.monotonic()
         if not self.log.exists(): return
-        step,lines = self.learn.train_iter,[]
-        for line in self.log.read_text(encoding='utf8').splitlines():
-            try: o = json.loads(line)
-            except ValueError: continue # the process was killed while it wrote this line
-            if o['step']<=step: lines.append(line+'\n')
-        with atomic_path(self.log) as tmp: tmp.write_text(''.join(lines), encoding='utf8')
+        _cut_log(self.log, self.learn.train_iter)
         self.write(event='resumed')
 
     def time(self): return self.used+time.monotonic()-self.start
@@ -373,30 +383,34 @@ class _Run(Callback):
         if step%self.log_every==0: self.write_loss()
         if step%self.eval_every==0 if self.eval_every else self._a_tenth_is_over(): self.validate()
 
-    def _a_tenth_is_over(self):
-        "Validate? Not where it has taken a tenth of the time already"
-        return int(self.learn.pct_train*10)>self.evals and self.eval_time*10<=self.time()
-
-    def write_loss(self):
-        loss,now = float(self.sum)/self.n,self.time()
-        if not math.isfinite(loss): raise ValueError(f'the loss is {loss} after {self.learn.train_iter} steps: use a smaller learning rate')
-        tokens,seconds = self.mark
-        self.write(loss=loss, lr=float(self.opt.hypers[-1]['lr']), tokens_per_second=round((self.tokens-tokens)/max(now-seconds, 1e-9), 1))
-        self.sum,self.n,self.mark = 0.,0,(self.tokens,now)
-
-    def validate(self):
-        before = self.time()
-        self.evals = int(self.learn.pct_train*10)
-        self.valid_loss = lm_loss(self.learn, self.dls.valid, self.bf16)
-        self.write(valid_loss=self.valid_loss, perplexity=math.exp(min(self.valid_loss, 700)))
-        took = self.time()-before
-        self.eval_time += took
-        self.mark,self.validated = (self.mark[0],self.mark[1]+took),self.learn.train_iter
-
     def after_fit(self):
         if self.n: self.write_loss()
         if self.validated<self.learn.train_iter: self.validate()
         self.seconds = round(self.time(), 1)
+
+# %% ../nbs/05b_pretraining.ipynb #e052ecd6
+@patch
+def _a_tenth_is_over(self:_Run):
+    "Validate? Not where it has taken a tenth of the time already"
+    return int(self.learn.pct_train*10)>self.evals and self.eval_time*10<=self.time()
+
+@patch
+def write_loss(self:_Run):
+    loss,now = float(self.sum)/self.n,self.time()
+    if not math.isfinite(loss): raise ValueError(f'the loss is {loss} after {self.learn.train_iter} steps: use a smaller learning rate')
+    tokens,seconds = self.mark
+    self.write(loss=loss, lr=float(self.opt.hypers[-1]['lr']), tokens_per_second=round((self.tokens-tokens)/max(now-seconds, 1e-9), 1))
+    self.sum,self.n,self.mark = 0.,0,(self.tokens,now)
+
+@patch
+def validate(self:_Run):
+    before = self.time()
+    self.evals = int(self.learn.pct_train*10)
+    self.valid_loss = lm_loss(self.learn, self.dls.valid, self.bf16)
+    self.write(valid_loss=self.valid_loss, perplexity=math.exp(min(self.valid_loss, 700)))
+    took = self.time()-before
+    self.eval_time += took
+    self.mark,self.validated = (self.mark[0],self.mark[1]+took),self.learn.train_iter
 
 # %% ../nbs/05b_pretraining.ipynb #7d2d8019
 pretrain_configs = dict(tiny={**awd_lstm_lm_config, 'emb_sz':64, 'n_hid':128}, compact=awd_lstm_compact_config, full=awd_lstm_lm_config)
@@ -412,6 +426,23 @@ def _aside(corpus, valid, seed, max_tokens=None):
     most = len(order) if max_tokens is None else n+int(np.searchsorted(np.cumsum(lens[order[n:]]), max_tokens))+1
     return np.sort(order[n:most]),np.sort(order[:n])
 
+# %% ../nbs/05b_pretraining.ipynb #a927d772
+def _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, path):
+    "Loaders of the documents to train on and to validate on"
+    meta = dict(tokenizer=corpus.tokenizer_config, vocab=corpus.vocab, backwards=backwards, seq_len=seq_len)
+    empty = empty_dls(meta, corpus.path)
+    def _dl(c, docs, **kw):
+        docs = FlatDocs(c.ids, c.starts[docs], c.lens[docs], backwards)
+        return LMDataLoader(empty.train.dataset, docs=docs, bs=bs, seq_len=seq_len, device=device, **kw)
+    own = not isinstance(valid, (int,float))
+    train,aside = _aside(corpus, 0 if own else valid, seed, max_tokens)
+    flat = other = FlatDocs.from_corpus(corpus)
+    if own:
+        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(L(valid).map(Path), text_col), empty.train_ds.tokenizer, vocab=corpus.vocab))
+        aside = slice(None)
+    return DataLoaders(_dl(flat, train, shuffle=True), _dl(other, aside), path=path, device=device)
+
+# %% ../nbs/05b_pretraining.ipynb #8596314a
 def pretrain(
     sources,           # Files and folders of text, a `Corpus`, or the folder of one
     out,               # Folder for corpus, log (`log.jsonl`), checkpoint and, at the end, the model (`model`)
@@ -449,18 +480,7 @@ def pretrain(
     device = torch.device(ifnone(device, 'cuda' if torch.cuda.is_available() else 'cpu'))
     bf16 = has_bf16(device) if bf16 is None else bf16
     set_seed(seed, reproducible=False)
-    meta = dict(tokenizer=corpus.tokenizer_config, vocab=corpus.vocab, backwards=backwards, seq_len=seq_len)
-    empty = empty_dls(meta, corpus.path)
-    def _loader(c, docs, **kw):
-        docs = FlatDocs(c.ids, c.starts[docs], c.lens[docs], backwards)
-        return LMDataLoader(empty.train.dataset, docs=docs, bs=bs, seq_len=seq_len, device=device, **kw)
-    own = not isinstance(valid, (int,float))
-    train,aside = _aside(corpus, 0 if own else valid, seed, max_tokens)
-    flat = other = FlatDocs.from_corpus(corpus)
-    if own:
-        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(L(valid).map(Path), text_col), empty.train_ds.tokenizer, vocab=corpus.vocab))
-        aside = slice(None)
-    dls = DataLoaders(_loader(flat, train, shuffle=True), _loader(other, aside), path=out, device=device)
+    dls = _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, out)
     config = {**pretrain_configs[size], **(config or {})}
     run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16)
     must_agree = dict(max_time=max_time, max_tokens=max_tokens, bf16=bf16, seed=seed)
