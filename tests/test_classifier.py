@@ -108,6 +108,24 @@ def test_pool_as_fastai_and_plain():
     g1,g2 = (torch.autograd.grad((o*w).sum(), out)[0] for o in (got,plain))
     assert torch.allclose(g1, g2, atol=1e-6) and not g1[mask].any()
 
+@pytest.mark.parametrize('step', [1,16,100])
+def test_pooled_is_the_pool_of_all_activations(model, step):
+    "Also of very long documents, in any order, with padding in front"
+    docs = docs_of([72,1,2,1500,15,16,17,71,73,300,1440,1441,2100])
+    x = padded(docs, 5)
+    front = torch.stack([nn.functional.pad(o, (2110-len(o),0), value=1) for o in docs])
+    with torch.no_grad(): want = masked_concat_pool(*model[0](x))
+    for o in x,front: assert (model[0].pooled(o, step)-want).abs().max()<1e-5
+    with pytest.raises(ValueError, match='document 1 of the batch holds nothing but padding'): model[0].pooled(torch.tensor([[5],[1]]), step)
+
+def test_pooled_reads_no_padding(model):
+    "Rows leave when they end: with steps of one token only real tokens are read"
+    seen = []
+    h = model[0].module.register_forward_hook(lambda m,i,o: seen.append(i[0].numel()))
+    try: model[0].pooled(padded(docs_of([10,200,80,80])), step=1)
+    finally: h.remove()
+    assert sum(seen)==370
+
 def test_gradients_in_any_batch(model):
     "The sum of gradients over documents is the batch's gradient, in every parameter"
     docs,ys = docs_of([20, 75, 150, 3]),torch.tensor([0,2,1,1])
@@ -300,8 +318,20 @@ def test_reading_is_prepared_anew_after_training(dls_of, backwards):
     assert not torch.allclose(a, b) and torch.allclose(b, learn.get_preds(dl=learn.dls.test_dl(['Good.', 'A bad phone.']))[0], atol=1e-6)
     assert not learn.model.training or learn.model[0].training==learn.model[1].training
 
+def test_without_arranged_weights(dls, df, monkeypatch):
+    "Where PyTorch can't arrange weights, the layers read as they are"
+    learn = learner(dls)
+    texts = df.text[:9].tolist()
+    p = learn.predict_proba(texts)
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    other = learner(dls)
+    other.model.load_state_dict(learn.model.state_dict())
+    assert not any(isinstance(o, ReadyLSTM) for o in ready_encoder(other.encoder).rnns)
+    assert (other.predict_proba(texts)-p).abs().max()<1e-6
+    with pytest.raises(ValueError, match='no bfloat16'): other.predict_proba(texts, bf16=True)
+
 def test_bf16_labels(dls, df):
-    if not cpu_has_bf16(): pytest.skip('this CPU has no bfloat16')
+    if not has_bf16(): pytest.skip('this CPU has no bfloat16')
     learn = learner(dls, config=dict(emb_sz=40, n_hid=60))
     learn.fit_one_cycle(4, 2e-2)
     p,q = (learn.predict_proba(df.text, bf16=o) for o in (False,True))
@@ -356,7 +386,7 @@ def test_file_to_file(dls, df, tmp_path):
             assert got.text.tolist()==texts and got.label.tolist()==[dls.vocab[1][i] for i in p.argmax(1)]
             assert np.allclose(got[['p_negative','p_positive']], p, atol=1e-5)
     assert learn.predict_file(iter(texts), tmp_path/'o.csv')==len(texts)
-    assert list(texts_in(write(tmp_path/'t.txt', 'a\n\nb\n')))==['a','b']
+    assert learn.predict_file(write(tmp_path/'t.txt', 'a\n\nb\n'), tmp_path/'t.csv')==2 and pd.read_csv(tmp_path/'t.csv').text.tolist()==['a','b']
     for bad,says in (('{"text":1}\n', 'line 1'), ('{"text":"a"}\n{"txt":"b"}\n', "line 2"), ('[1]\n', 'not an object'), ('{\n', 'not JSON')):
         with pytest.raises(ValueError, match=says): learn.predict_file(write(tmp_path/'bad.jsonl', bad), tmp_path/'o.csv', text_col='text')
     assert len(pd.read_csv(tmp_path/'o.csv'))==len(texts) and not list(tmp_path.glob('.*'))
@@ -411,6 +441,13 @@ def test_fastai_tools(dls, capsys):
     interp = ClassificationInterpretation.from_learner(learn)
     assert interp.confusion_matrix().sum()==len(dls.valid_ds)
     assert len(interp.top_losses(3)[0])==3
+    import fastai.text.learner # brings fastai's table of the worst texts
+    shown = []
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(fastai.text.learner, 'display_df', shown.append)
+        interp.plot_top_losses(3)
+    table, = shown
+    assert len(table)==3 and table.loss.astype(float).tolist()==pytest.approx(interp.top_losses(3)[0].tolist(), abs=1e-3)
 
 def test_one_setting(dls, dls_of):
     with pytest.raises(ValueError, match='made with seq_len=72, but seq_len=80'): learner(dls, seq_len=80)

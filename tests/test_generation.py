@@ -1,8 +1,8 @@
 "What is drawn is what the model says; nothing that is no text is ever written"
-import re, numpy as np, pytest, torch
+import copy, re, numpy as np, pytest, torch
 from fastai.basics import ColReader, DataBlock, RandomSplitter, set_seed
 from scipy.stats import chisquare
-from ulmfit_nb.awd_lstm import AWD_LSTM, get_language_model
+from ulmfit_nb.awd_lstm import AWD_LSTM, ReadyLSTM, get_language_model, ready_encoder
 from ulmfit_nb.batching import TextBlock
 from ulmfit_nb.generation import TokenRules, beam_search, generate_ids, next_probs, score_ids, stream_ids
 from ulmfit_nb.language_model import language_model_learner
@@ -76,6 +76,20 @@ def test_weights_that_change_are_seen():
     for p in model[0].rnns.parameters(): p.data.mul_(3)
     ids,after = beam_search(model, [prompt], 5, beams=1)[0][0]
     assert after!=before and abs(after-float(log_probs(model, prompt, ids).sum()))<1e-4
+
+@pytest.mark.parametrize('how', ['another type','another PyTorch'])
+def test_without_arranged_weights(how, monkeypatch):
+    "Where weights can't be arranged, the layers read as they are, and say the same"
+    model,doc = toy(),torch.arange(20)
+    other = copy.deepcopy(model)
+    if how=='another type': other = other.double()
+    else: monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    assert not any(isinstance(o, ReadyLSTM) for o in ready_encoder(other[0]).rnns)
+    monkeypatch.undo()
+    if how=='another type': assert isinstance(ready_encoder(model[0]).rnns[0], ReadyLSTM)
+    assert generate_ids(other, [[3,4],[5]], 20, top_k=1)==generate_ids(model, [[3,4],[5]], 20, top_k=1)
+    for (a,s),(b,t) in zip(beam_search(other, [[3,4]], 8)[0], beam_search(model, [[3,4]], 8)[0]): assert a==b and abs(s-t)<1e-4
+    assert torch.allclose(score_ids(other, [doc])[0], score_ids(model, [doc])[0], atol=1e-5)
 
 @torch.no_grad()
 def log_probs(model, prompt, ids):
@@ -282,5 +296,12 @@ def test_fastai_tools_on_a_language_model(capsys):
         p,y = learn.get_preds()
         dl = learn.dls.test_dl(['The film was good.', 'Bad!'])
         t = learn.get_preds(dl=dl)[0]
+        interp = Interpretation.from_learner(learn)
+    lp = learn.loss_func(p, y) # of all tokens
+    rows = [len(x) for x,_ in learn.dls.valid]
+    assert len(interp.losses)==sum(rows)!=len(learn.dls.valid_ds) # a loss per row of the stream, which is no text
+    top,at = interp.top_losses(3)
+    assert top.tolist()==sorted(interp.losses.tolist(), reverse=True)[:3] and torch.equal(interp.losses[at], top)
+    assert float(interp.losses.min())<=float(lp)<=float(interp.losses.max())
     assert p.shape[:2]==y.shape and p.shape[2]==t.shape[2]==len(learn.vocab)
 

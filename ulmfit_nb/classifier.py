@@ -4,7 +4,7 @@
 
 # %% ../nbs/07_classifier.ipynb #a09b33d5
 from __future__ import annotations
-import copy, csv, json, pandas as pd, random, torch
+import copy, csv, json, numpy as np, pandas as pd, random, torch
 from functools import partial
 from pathlib import Path
 from fastcore.all import L, chunked, delegates, ifnone, noop, patch
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Datasets, Learner, set_seed
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.schedule import *
+from fastai.callback.tracker import TrackerCallback
 from fastai.data.transforms import Categorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
 from fastai.layers import LinBnDrop, SigmoidRange
 from .texts import *
-from .texts import _open_text, _suffix, _seps, _jsonl, _pick_text
 from .tokenization import *
 from .numericalization import *
 from .awd_lstm import *
@@ -29,7 +29,7 @@ from .language_model import _arch, _load_state, text_vocab
 # %% auto #0
 __all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'BestEpoch',
            'TextClassifierLearner', 'label_counts', 'draw_balanced', 'classifier_loss', 'text_classifier_learner',
-           'texts_in', 'label_file', 'load_classifier', 'load_learner']
+           'label_file', 'load_classifier', 'load_learner']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
 class SentenceEncoder(nn.Module):
@@ -53,8 +53,7 @@ class SentenceEncoder(nn.Module):
     )->tuple:       # Activations (bs, kept_len, n_hid), zero where padding; mask (bs, kept_len), `True` where padding
         self.reset()
         ids,lens,order = self._longest_first(inp.as_subclass(Tensor))
-        n_chunks = -(-lens//self.bptt)
-        skip = torch.zeros_like(lens) if self.max_len is None else -((self.max_len-lens).clamp(max=0)//self.bptt) # chunks read but not passed on
+        n_chunks,skip = -(-lens//self.bptt),self._skipped(lens)
         slots = torch.zeros(len(lens), int((n_chunks-skip).max()), dtype=torch.long) # (document, chunk) -> its place in `kept`
         kept,n_kept = [],0
         for k in range(int(n_chunks[0])):
@@ -68,6 +67,10 @@ class SentenceEncoder(nn.Module):
         outs = torch.cat(kept).index_select(0, slots.flatten().to(inp.device)).view(*mask.shape, -1).masked_fill_(mask[...,None], 0.)
         n = int(n_toks.max())
         return outs[:,:n],mask[:,:n]
+
+    def _skipped(self, lens):
+        "Chunks of documents of `lens` tokens that are read, but not passed on"
+        return torch.zeros_like(lens) if self.max_len is None else -((self.max_len-lens).clamp(max=0)//self.bptt)
 
     def _longest_first(self, inp):
         "`inp` with the longest document first and all padding at the end, its lengths, and where each row came from; both on the CPU"
@@ -87,6 +90,30 @@ def masked_concat_pool(
     last = (toks * torch.arange(1, mask.shape[1]+1, device=mask.device)).argmax(1)
     mean = output.masked_fill(pad, 0).sum(1) / toks.sum(1, keepdim=True)
     return torch.cat([output[torch.arange(len(output), device=output.device), last], output.masked_fill(pad, -torch.inf).amax(1), mean], 1)
+
+# %% ../nbs/07_classifier.ipynb #064a0ac2
+@patch
+@torch.no_grad()
+def pooled(self:SentenceEncoder,
+    inp:Tensor,  # Token ids with padding anywhere, (bs, seq_len)
+    step:int=16, # Stretches end at multiples of this
+)->Tensor:       # (bs, 3*n_hid)
+    "`masked_concat_pool` of what the encoder says of documents, without keeping it and without gradients"
+    self.reset()
+    ids,lens,order = self._longest_first(inp.as_subclass(Tensor))
+    skip,a = self._skipped(lens)*self.bptt,0
+    while a<lens[0]:
+        n = int((lens>a).sum()) # documents that go on
+        b = min(-(-int(lens[n-1])//step)*step, a+self.bptt, int(lens[0]))
+        out,pos = self.module(ids[:n, a:b]),torch.arange(a, b)
+        if a==0: last,most,total = out.new_zeros(n, out.shape[-1]),out.new_full((n, out.shape[-1]), -torch.inf),out.new_zeros(n, out.shape[-1])
+        m = int((lens>b).sum()) # [m:n] end here
+        last[m:n] = out[torch.arange(m, n), lens[m:n]-1-a]
+        pad = ((pos<skip[:n,None]) | (pos>=lens[:n,None])).to(out.device)[...,None]
+        most[:n] = torch.maximum(most[:n], out.masked_fill(pad, -torch.inf).amax(1))
+        total[:n] += out.masked_fill(pad, 0.).sum(1)
+        a = b
+    return torch.cat([last, most, total/(lens-skip)[:,None].to(out.device)], 1)[order.argsort()]
 
 # %% ../nbs/07_classifier.ipynb #39438c62
 class PoolingLinearClassifier(nn.Module):
@@ -146,39 +173,34 @@ recipes = dict(
     scratch=dict(epochs=(1,1,1,4), lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3))    # for random weights
 
 # %% ../nbs/07_classifier.ipynb #431bad92
-class BestEpoch(Callback):
+class BestEpoch(TrackerCallback):
     "Remembers the weights of the best epoch over all fits it is given to, and ends a fit when nothing was gained for a while"
-    order,_only_train_loop = 61,True
+    order = TrackerCallback.order+1
     def __init__(self,
         monitor:str='valid_loss', # What to go by: 'valid_loss' or a metric's name; less is better for losses and errors
         patience:int=None,        # End the fit after so many epochs in a row without a better one
     ):
-        self.monitor,self.patience = monitor,patience
-        self.sign = -1 if any(o in monitor for o in ('loss','error','mse','mae','perplexity')) else 1
-        self.values,self.state = [],None
+        less = any(o in monitor for o in ('loss','error','mse','mae','perplexity'))
+        super().__init__(monitor, np.less if less else np.greater, reset_on_fit=False)
+        self.patience,self.wait,self.state = patience,0,None
 
-    def state_dict(self): return dict(values=self.values, state=self.state) # for a checkpoint
-    def load_state_dict(self, s): self.values,self.state = s['values'],s['state']
-
-    @property
-    def best(self)->int:
-        "Number of the best epoch so far, from 0; the first of equals"
-        return max(range(len(self.values)), key=lambda i: self.sign*self.values[i])
+    def state_dict(self): return {k:getattr(self, k) for k in ('best','wait','state')} # for a checkpoint
+    def load_state_dict(self, s): self.best,self.wait,self.state = s['best'],s['wait'],s['state']
 
     @property
     def done(self)->bool:
         "Was nothing gained in the last `patience` epochs?"
-        return bool(self.patience and self.values) and len(self.values)-1-self.best>=self.patience
+        return bool(self.patience) and self.wait>=self.patience
 
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder')
         names = [o for o in self.recorder.metric_names if o not in ('epoch','time')]
         if self.monitor not in names: raise ValueError(f'there is no {self.monitor!r} to go by; there are {", ".join(names)}')
-        self.idx = names.index(self.monitor)
+        super().before_fit()
 
     def after_epoch(self):
-        self.values.append(float(self.recorder.values[-1][self.idx]))
-        if self.best==len(self.values)-1: self.state = {k:v.detach().clone() for k,v in self.model.state_dict().items()}
+        super().after_epoch()
+        self.wait = 0 if self.new_best else self.wait+1
+        if self.new_best: self.state = {k:v.detach().clone() for k,v in self.model.state_dict().items()}
         if self.done: raise CancelFitException
 
     def load(self,
@@ -229,10 +251,6 @@ class TextClassifierLearner(TextLearner):
         return {**super().describe(), 'target':_target(self.dls)}
 
 # %% ../nbs/07_classifier.ipynb #064299b4
-def _check_missing(texts, start=0):
-    bad = [i for i,t in enumerate(texts, start) if t is None or t!=t]
-    if bad: raise ValueError(f'text is missing at position {bad[0]} of the list ({len(bad)} in all); leave such texts out')
-
 @patch
 def _pipeline(self:TextClassifierLearner):
     "The data's steps from the tokenizer on, or None where there is no tokenizer of ours"
@@ -242,11 +260,12 @@ def _pipeline(self:TextClassifierLearner):
 
 @patch
 def _to_ids(self:TextClassifierLearner, texts, fs):
-    "Token ids of each text"
-    for t in texts:
-        for f in fs: t = f(t)
+    "Token ids of each text, or of the file at each path"
+    for t in fs[0].run(texts) if all(isinstance(o, str) for o in texts) else map(fs[0], texts):
+        for f in fs[1:]: t = f(t)
         yield t.as_subclass(Tensor)
 
+# %% ../nbs/07_classifier.ipynb #9b6ceca9
 @patch
 @torch.no_grad()
 def _read(self:TextClassifierLearner, docs, bs, bf16, bar=noop):
@@ -256,16 +275,21 @@ def _read(self:TextClassifierLearner, docs, bs, bf16, bar=noop):
     enc = copy.copy(self.model[0])
     enc._modules = dict(enc._modules, module=ready_encoder(enc.module, bf16))
     order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
-    out = [act(self.model[1](enc(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))[0]).cpu() for b in bar(list(chunked(order, bs)))]
+    out = [act(self.model[1].layers(enc.pooled(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))).cpu() for b in bar(list(chunked(order, bs)))]
     out = torch.cat(out)
     return torch.empty_like(out).index_copy_(0, tensor(order), out)
 
 def _pad(docs, pad_idx): return docs[0][None] if len(docs)==1 else nn.utils.rnn.pad_sequence(docs, batch_first=True, padding_value=pad_idx)
 
+# %% ../nbs/07_classifier.ipynb #c49a72de
+def _check_missing(texts):
+    bad = [i for i,t in enumerate(texts) if t is None or t!=t]
+    if bad: raise ValueError(f'text is missing at position {bad[0]} of the list ({len(bad)} in all); leave such texts out')
+
 @patch
 def predict_proba(self:TextClassifierLearner,
     texts:list,      # Texts, each a str
-    bs:int=64,       # Texts that are read at once
+    bs:int=128,      # Texts that are read at once
     bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
 )->Tensor:           # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
     "Probabilities of each class for many texts, read in batches of similar length"
@@ -277,12 +301,13 @@ def predict_proba(self:TextClassifierLearner,
     if fs is None: return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
     return self._read(list(self._to_ids(texts, fs)), bs, bf16, partial(progress_bar, leave=False) if len(texts)>bs and hasattr(self, 'progress') else noop)
 
+# %% ../nbs/07_classifier.ipynb #a720ae08
 @patch
 def predict(self:TextClassifierLearner,
     item,              # A text, or a list of texts; or an item as in the data, such as a path
     rm_type_tfms=None, # For fastai's signature
     with_input=False,  # For fastai's signature
-    bs:int=64,         # Texts that are read at once, of a list
+    bs:int=128,        # Texts that are read at once, of a list
     bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
 )->tuple:              # Label, its number, probabilities of all classes; of a list: L of labels, and tensors with a row per text
     "The answer for one text, or for many in their order"
@@ -359,7 +384,7 @@ def classifier_loss(
     w = None if w is None else w.float().to(dls.device)
     return BCEWithLogitsLossFlat(pos_weight=w) if many else CrossEntropyLossFlat(weight=w, label_smoothing=label_smoothing)
 
-# %% ../nbs/07_classifier.ipynb #1442cede
+# %% ../nbs/07_classifier.ipynb #1078c3cf
 def _seq_len(dls, seq_len):
     "The chunk length of the data, unless something else was asked for"
     own = getattr(dls, 'seq_len', None)
@@ -367,6 +392,7 @@ def _seq_len(dls, seq_len):
     if seq_len not in (None, own): raise ValueError(f'the data was made with seq_len={own}, but seq_len={seq_len} was asked for; leave it out, or make the data with TextBlock(…, seq_len={seq_len})')
     return own
 
+# %% ../nbs/07_classifier.ipynb #1442cede
 @delegates(Learner.__init__)
 def text_classifier_learner(
     dls:DataLoaders,          # Texts and targets
@@ -398,37 +424,6 @@ def text_classifier_learner(
     return learn.load_pretrained(folder) if folder else learn
 
 # %% ../nbs/07_classifier.ipynb #dad4c20e
-def texts_in(
-    source,            # File of texts (.txt with a text per line, .csv, .tsv, .jsonl, packed or not), or any iterable of texts
-    text_col:str=None, # Column of the texts; default: `text`, or the only one
-):                     # Generator of str
-    "The texts of a file, one after the other, with no more of it in memory than needed"
-    if not isinstance(source, (str,Path)):
-        yield from source
-        return
-    path,suf = Path(source),_suffix(Path(source))
-    if not path.exists(): raise FileNotFoundError(f'no such file: {path}')
-    if suf=='.txt':
-        with _open_text(path) as f: yield from (o.rstrip('\n') for o in f if o.strip())
-    elif suf in _seps:
-        with _open_text(path, newline='') as f:
-            kw = dict(sep=_seps[suf], keep_default_na=False, na_values=[''], chunksize=5000, dtype={ifnone(text_col, 'text'):str})
-            for df in pd.read_csv(f, **kw):
-                col, = _pick_text(df, text_col, str(path))
-                check_texts(df, [col])
-                yield from df[col]
-    elif suf in _jsonl:
-        with _open_text(path) as f:
-            for i,line in enumerate(f, 1):
-                if not line.strip(): continue
-                try: row = json.loads(line)
-                except json.JSONDecodeError as e: raise ValueError(f'{path}, line {i}: not JSON ({e.msg})') from None
-                if not isinstance(row, dict): raise ValueError(f'{path}, line {i}: {type(row).__name__}, not an object with named fields')
-                col, = _pick_text(pd.DataFrame([row]), text_col, f'{path}, line {i}')
-                if not isinstance(row[col], str): raise ValueError(f'text is missing in line {i} of {path}, field {col!r}: it is {row[col]!r}')
-                yield row[col]
-    else: yield from read_texts(path, text_col, label_col=False).text
-
 def _rows_to(f, kind, cols):
     "A function that writes a row to the open file `f`"
     if kind=='.jsonl': return lambda r: f.write(json.dumps(dict(zip(cols, r)), ensure_ascii=False)+'\n')
@@ -449,18 +444,18 @@ def label_file(
     if out.suffix not in ('.csv','.jsonl'): raise ValueError(f'{out}: .csv and .jsonl can be written')
     with atomic_path(out) as tmp, open(tmp, 'w', encoding='utf8', newline='') as f:
         write = _rows_to(f, out.suffix, ['text', 'label', *[f'p_{o}' for o in labels]])
-        for texts in chunked(texts_in(source, text_col), chunk):
-            _check_missing(texts, n)
+        for texts in chunked(stream_texts(source, text_col, lines=True), chunk):
             for t,p in zip(texts, proba(texts).tolist()): write([t, labels[p.index(max(p))], *[float(f'{o:.7g}') for o in p]])
             n += len(texts)
     return n
 
+# %% ../nbs/07_classifier.ipynb #149e0309
 @patch
 def predict_file(self:TextClassifierLearner,
     source:str|Path,   # File of texts (.txt with a text per line, .csv, .tsv, .jsonl, packed or not), or any iterable of texts
     out:str|Path,      # File to write: .csv or .jsonl, with `text`, `label` and a probability `p_…` for each class
     text_col:str=None, # Column of the texts; default: `text`, or the only one
-    bs:int=64,         # Texts that are read at once
+    bs:int=128,        # Texts that are read at once
     chunk:int=4096,    # Texts that are held in memory, sorted by length, and written down together
     bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
 )->int:                # How many texts were labelled

@@ -147,6 +147,13 @@ def _start(model, prompts, rules, bf16):
 
 def _logits(model, out): return F.linear(out, model[1].decoder.weight, model[1].decoder.bias).float()
 
+def _next(moves, ends, state, stop):
+    "For each token the state that it would lead to, and whether it may not come; to stop, a text must be at an end"
+    after = moves[state]
+    banned = after<0
+    if stop is not None: banned[:,stop] = ~ends.to(state.device)[state]
+    return after,banned
+
 # %% ../nbs/06_generation.ipynb #f9c5cef8
 @torch.no_grad()
 def stream_ids(
@@ -165,9 +172,7 @@ def stream_ids(
     enc,out,state,moves,whole,ends = _start(model, prompts, rules, bf16)
     part,left,back = [[] for _ in prompts],[n_words]*len(prompts),rules is not None and rules.backwards
     while any(left):
-        after = moves[state]
-        banned = after<0
-        if stop is not None: banned[:,stop] = ~ends.to(state.device)[state]
+        after,banned = _next(moves, ends, state, stop)
         new = torch.multinomial(next_probs(_logits(model, out), banned=banned, **kwargs), 1, generator=generator)
         state = after.gather(1, new)[:,0].long().clamp(min=0)
         res = [[] for _ in prompts]
@@ -176,10 +181,11 @@ def stream_ids(
             if t==stop: done,left[i] = back,int(back and len(part[i])>0)
             elif not back: part[i].append(t)
             if done and part[i]: res[i],part[i],left[i] = part[i],[],left[i]-1
-            if back and t!=stop: part[i].append(t) # a word that is read backwards is whole when the next one comes
+            if back and t!=stop: part[i].append(t)
         if any(res): yield res
         if any(left): out = enc(new)[:,-1]
 
+# %% ../nbs/06_generation.ipynb #927a80bb
 def generate_ids(
     model,                  # Language model: `model[0]` the encoder, `model[1]` the decoder
     prompts:list,           # Token ids of each prompt, list of 1-d int tensors or lists
@@ -194,6 +200,30 @@ def generate_ids(
     return res
 
 # %% ../nbs/06_generation.ipynb #d742580b
+class _Paths:
+    "One prompt's texts in a beam search: complete ones, and beginnings that still grow"
+    def __init__(self, n_words, beams): self.beams,self.done,self.live = beams,[],[([],0.,n_words)] # live: ids, score, words left
+
+    def grow(self, scores, stop, whole):
+        "Go on from all beginnings, given the scores of the next token (beams, vocab_sz); row and token of those that are kept"
+        total = torch.tensor([s for _,s,_ in self.live], device=scores.device)[:,None]+scores[:len(self.live)]
+        best,idx = total.flatten().topk(min(2*self.beams, total.numel())) # of which at most `beams` end with `stop`
+        was,self.live,kept = self.live,[],[]
+        for s,i in zip(best.tolist(), idx.tolist()):
+            if s==-float('inf') or len(self.live)==self.beams: break
+            row,t = divmod(i, total.shape[1])
+            ids,_,left = was[row]
+            left = 0 if t==stop else left-whole(row, t)
+            if t!=stop: ids = ids+[t]
+            if not left: self.done.append((ids,s))
+            else:
+                self.live.append((ids,s,left))
+                kept.append((row,t))
+        self.done = sorted(self.done, key=lambda o: -o[1])[:self.beams]
+        if len(self.done)==self.beams and self.live and self.live[0][1]<=self.done[-1][1]: self.live = [] # none can win any more
+        return kept if self.live else []
+
+# %% ../nbs/06_generation.ipynb #1ec6bffd
 @torch.no_grad()
 def beam_search(
     model,                 # Language model: `model[0]` the encoder, `model[1]` the decoder; it and its state are left as they are
@@ -211,36 +241,16 @@ def beam_search(
     enc,out,state,moves,whole,ends = _start(model, prompts, rules, bf16)
     state,out = (o.repeat_interleave(beams, 0) for o in (state,out))
     enc.hidden = [tuple(o.repeat_interleave(beams, 1) for o in layer) for layer in enc.hidden]
-    done,live = [[] for _ in prompts],[[([],0.,n_words)] for _ in prompts] # live: ids, score, words left
+    paths = [_Paths(n_words, beams) for _ in prompts]
     while True:
-        after = moves[state]
-        banned = after<0
-        if stop is not None: banned[:,stop] = ~ends.to(state.device)[state]
-        scores = _logits(model, out).log_softmax(-1).masked_fill(banned, -float('inf')).view(len(prompts), beams, -1)
-        news,rows = [],[]
-        for p,paths in enumerate(live):
-            total = torch.tensor([s for _,s,_ in paths], device=scores.device)[:,None]+scores[p,:len(paths)]
-            best,idx = total.flatten().topk(min(2*beams, total.numel())) # of which at most `beams` end with `stop`
-            live[p],kept = [],[]
-            for s,i in zip(best.tolist(), idx.tolist()):
-                if s==-float('inf') or len(live[p])==beams: break
-                row,t = divmod(i, total.shape[1])
-                ids,_,left = paths[row]
-                if t==stop: done[p].append((ids,s))
-                else:
-                    r = p*beams+row
-                    left -= bool(whole[int(after[r,t])])
-                    if not left: done[p].append((ids+[t],s))
-                    else:
-                        live[p].append((ids+[t],s,left))
-                        kept.append((r,t))
-            done[p] = sorted(done[p], key=lambda o: -o[1])[:beams]
-            if len(done[p])==beams and (not live[p] or live[p][0][1]<=done[p][-1][1]): live[p] = []
-            kept = (kept if live[p] else []) + [(p*beams,0)]*beams # rows without a path are filled
-            rows += [r for r,_ in kept[:beams]]
-            news += [t for _,t in kept[:beams]]
-        if not any(live): return done
-        rows,new = (torch.tensor(o, device=state.device) for o in (rows,news))
+        after,banned = _next(moves, ends, state, stop)
+        scores,kept = _logits(model, out).log_softmax(-1).masked_fill(banned, -float('inf')),[]
+        for p,o in enumerate(paths):
+            rows = slice(p*beams, (p+1)*beams)
+            new = o.grow(scores[rows], stop, lambda r,t: bool(whole[int(after[rows][r,t])])) if o.live else []
+            kept += [(p*beams+r,t) for r,t in (new+[(0,0)]*beams)[:beams]] # rows without a path are filled
+        if not any(o.live for o in paths): return [o.done for o in paths]
+        rows,new = torch.tensor(kept, device=state.device).T
         enc.hidden = [tuple(o[:,rows].contiguous() for o in layer) for layer in enc.hidden]
         state = after[rows,new].long().clamp(min=0)
         out = enc(new[:,None])[:,-1]
@@ -298,6 +308,7 @@ def generate(self:LMLearner,
     res = [turn(t + [vocab[i] for i in o]) for t,o in zip(toks, new)]
     return [tok.to_text(o) if decoder is None else tok.sep.join(decoder([t for t in o if t not in (BOS,PAD)])) for o in res]
 
+# %% ../nbs/06_generation.ipynb #09baad04
 @patch
 def predict(self:LMLearner,
     text:str,              # How the text begins
@@ -369,6 +380,7 @@ def score_ids(
         for i,o in zip(idx, logp.cpu()): res[i] = o[:len(res[i])].clone()
     return res
 
+# %% ../nbs/06_generation.ipynb #ee01ebc9
 @patch
 def score(self:LMLearner,
     texts:list,      # Texts, list of str
