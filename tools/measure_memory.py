@@ -1,5 +1,6 @@
 """Memory of building a corpus on disk: python tools/measure_memory.py FOLDER [MB ...], which holds .jsonl.xz files with a text in each line.
-Prints, for so many MB of distinct text, the largest sum over all processes of proportional set size, above what it was when everything was imported."""
+Prints, for so many MB of distinct text, the largest sum over all processes of proportional set size, above what it was when everything was imported.
+The texts are unpacked to a file first: what xz unpacks (up to 64 MB) it keeps, and that isn't the corpus's."""
 import json,lzma,os,subprocess,sys,tempfile,threading,time
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def nothing(chunk):
     import spacy.lang.en
     time.sleep(.1)
 
-def build(folder, mb, workers):
+def unpack(folder, mb, file):
+    with open(file, 'w', encoding='utf8') as o: o.writelines(json.dumps(t)+'\n' for t in texts(folder, mb))
+
+def build(file, workers):
     "One build in this process; what imports take is measured with workers that have nothing to do"
     from ulmfit_nb.numericalization import Corpus
     from ulmfit_nb.tokenization import run_chunks
@@ -40,14 +44,16 @@ def build(folder, mb, workers):
         import spacy.lang.en
         list(run_chunks(nothing, ['a']*50, n_workers=workers, chunk_sz=1))
         before,peak[0] = peak[0],0
-        c = Corpus.from_texts(texts(folder, mb), n_workers=workers, path=Path(d)/'c')
+        with open(file, encoding='utf8') as o: c = Corpus.from_texts(map(json.loads, o), n_workers=workers, path=Path(d)/'c')
         done = True
         print(json.dumps([before, peak[0], c.n_tokens]))
 
 if __name__=='__main__':
-    if sys.argv[1]=='-': build(sys.argv[2], float(sys.argv[3]), 2)
+    if sys.argv[1]=='-': build(sys.argv[2], 2)
     else:
         for mb in sys.argv[2:] or ('15','60'):
-            out = subprocess.run([sys.executable, __file__, '-', sys.argv[1], mb], check=True, capture_output=True, text=True).stdout
+            with tempfile.TemporaryDirectory() as d:
+                unpack(sys.argv[1], float(mb), Path(d)/'texts')
+                out = subprocess.run([sys.executable, __file__, '-', str(Path(d)/'texts')], check=True, capture_output=True, text=True).stdout
             before,peak,n = json.loads(out.splitlines()[-1])
             print(f'{mb} MB of text, {n:,} tokens: {peak-before:.0f} MB above the {before:.0f} MB of the imports')

@@ -69,16 +69,17 @@ class Corpus:
         if self.path is not None: return Corpus.open,(self.path,)
         return Corpus,(self.ids, self.offsets, self.vocab, self._counts, self.tokenizer_config, self.files, self.fingerprint)
 
-    @property
-    def lens(self): return np.diff(self.offsets)
-    @property
-    def n_tokens(self): return len(self.ids)
-    @property
-    def counts(self):
-        if self._counts is None: self._counts = np.bincount(self.ids, minlength=len(self.vocab))
-        return self._counts
-    @property
-    def counter(self): return Counter({t:int(c) for t,c in zip(self.vocab, self.counts) if c})
+# %% ../nbs/02_numericalization.ipynb #d9015d41
+@patch(as_prop=True)
+def lens(self:Corpus): return np.diff(self.offsets)
+@patch(as_prop=True)
+def n_tokens(self:Corpus): return len(self.ids)
+@patch(as_prop=True)
+def counts(self:Corpus):
+    if self._counts is None: self._counts = np.bincount(self.ids, minlength=len(self.vocab))
+    return self._counts
+@patch(as_prop=True)
+def counter(self:Corpus): return Counter({t:int(c) for t,c in zip(self.vocab, self.counts) if c})
 
 # %% ../nbs/02_numericalization.ipynb #384fa9b7
 class TokenizedDoc(Sequence):
@@ -206,6 +207,12 @@ class _IdsFile:
     def append(self, a):
         self.f.write(np.ascontiguousarray(a, '<i4').data)
         self.n += len(a)
+    def exchange(self, remap, n=1<<20):
+        "`remap[i]` in place of each `i`, a part at a time, so that never all of them are in memory"
+        self.f.seek(-4*self.n, os.SEEK_END)
+        while b := self.f.read(4*n):
+            self.f.seek(-len(b), os.SEEK_CUR)
+            self.f.write(remap[np.frombuffer(b, '<i4')].astype('<i4').data)
     def close(self):
         self._head()
         self.f.close()
@@ -240,16 +247,18 @@ def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz, total=None):
         out.append(ids)
     return o2i.names,counts,lens
 
-def _exchange(ids, remap, n=1<<22):
-    "Put the final ids in place of provisional ones, a part at a time"
-    for i in range(0, len(ids), n): ids[i:i+n] = remap[ids[i:i+n]]
-    return ids
-
-
+# %% ../nbs/02_numericalization.ipynb #6bd6e2a6
 class _Counts:
     "As much of a `Counter` as `make_vocab` needs, from a list and an array"
     def __init__(self, toks, counts): self.toks,self.counts = toks,counts
     def most_common(self, n=None): return ((self.toks[i],int(self.counts[i])) for i in np.argsort(-self.counts, kind='stable')[:n].tolist())
+
+# %% ../nbs/02_numericalization.ipynb #ee62ab94
+def _final(toks, counts, vocab=None, min_freq=3, max_vocab=60000):
+    "The vocabulary (`vocab` where it is given), the id in it of each of `toks`, and the counts of its tokens"
+    if vocab is None: vocab = make_vocab(_Counts(toks, counts), min_freq, max_vocab)
+    remap = _O2I(vocab).map(toks)
+    return vocab,remap,np.bincount(remap, weights=counts, minlength=len(vocab)).astype(np.int64)
 
 # %% ../nbs/02_numericalization.ipynb #2a588135
 @patch(cls_method=True)
@@ -269,34 +278,38 @@ def from_texts(cls:Corpus,
     if isinstance(texts, str): raise ValueError(f'texts is one string, {texts[:40]!r}: give a list of texts')
     if tokenizer is None: tokenizer = Tokenizer()
     if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(texts:=list(_checked(texts)), tokenizer.rules)
-    args = texts,tokenizer,vocab,min_freq,max_vocab,n_workers,files,chunk_sz,_total(ifnone(files, texts), progress)
-    if path is None: return cls._build(None, *args)
-    with _corpus_folder(path) as d: cls._build(d, *args)
+    args = texts,tokenizer,(vocab,min_freq,max_vocab),files,(n_workers,chunk_sz,_total(ifnone(files, texts), progress))
+    if path is None: return cls._in_memory(*args)
+    with _corpus_folder(path) as d: cls._on_disk(d, *args)
     return cls.open(path)
 
+# %% ../nbs/02_numericalization.ipynb #dd126fb9
 @patch(cls_method=True)
-def _build(cls:Corpus, d, texts, tokenizer, vocab, min_freq, max_vocab, n_workers, files, chunk_sz, total):
-    "The corpus of `texts`, with its files in `d`"
-    sha,parts = hashlib.sha256(),[]
-    if d is None: toks,counts,lens = _numbers(parts, texts, tokenizer, sha, n_workers, chunk_sz, total)
-    else:
-        with _IdsFile(d/'ids.npy') as f: toks,counts,lens = _numbers(f, texts, tokenizer, sha, n_workers, chunk_sz, total)
-    fp = _fingerprint(sha, tokenizer, vocab, min_freq, max_vocab)
-    if vocab is None: vocab = make_vocab(_Counts(toks, counts), min_freq, max_vocab)
-    remap = _O2I(vocab).map(toks)
-    if not toks: ids = np.zeros(0, np.int32)
-    elif d is None: ids = _exchange(np.concatenate(parts), remap)
-    else: ids = _exchange(np.load(d/'ids.npy', mmap_mode='r+'), remap)
-    counts = np.bincount(remap, weights=counts, minlength=len(vocab)).astype(np.int64)
+def _made(cls:Corpus, ids, lens, final, counts, tokenizer, files, sha, settings):
+    "The corpus of `ids`, with all that is known of how it was made"
     try: cfg = tokenizer.config()
     except ValueError: cfg = None # rules or a tokenizer of one's own: the corpus is good, but can't name them
-    res = cls(ids, np.cumsum([0]+lens, dtype=np.int64), vocab, counts, cfg, files, fp)
-    if d is None: res._tokenizer = tokenizer
-    else:
-        if toks: ids.flush()
-        res._save_rest(d)
-        tokenizer.save_files(d)
+    return cls(ids, np.cumsum([0]+lens, dtype=np.int64), final, counts, cfg, files, _fingerprint(sha, tokenizer, *settings))
+
+@patch(cls_method=True)
+def _in_memory(cls:Corpus, texts, tokenizer, settings, files, how):
+    sha,parts = hashlib.sha256(),[np.zeros(0, np.int32)]
+    toks,counts,lens = _numbers(parts, texts, tokenizer, sha, *how)
+    vocab,remap,counts = _final(toks, counts, *settings)
+    res = cls._made(remap[np.concatenate(parts)], lens, vocab, counts, tokenizer, files, sha, settings)
+    res._tokenizer = tokenizer
     return res
+
+@patch(cls_method=True)
+def _on_disk(cls:Corpus, d, texts, tokenizer, settings, files, how):
+    sha = hashlib.sha256()
+    with _IdsFile(d/'ids.npy') as f:
+        toks,counts,lens = _numbers(f, texts, tokenizer, sha, *how)
+        vocab,remap,counts = _final(toks, counts, *settings)
+        f.exchange(remap)
+    ids = np.load(d/'ids.npy', mmap_mode='r') if toks else np.zeros(0, np.int32)
+    cls._made(ids, lens, vocab, counts, tokenizer, files, sha, settings)._save_rest(d)
+    tokenizer.save_files(d)
 
 # %% ../nbs/02_numericalization.ipynb #fcf7dcc8
 @patch
@@ -344,6 +357,11 @@ class _IdBytes(dict):
         b = bytearray().join(map(self.__getitem__, toks.items if type(toks) is L and type(toks.items) is list else toks))
         return self.make(b) if b else _tensor(np.zeros(0, np.int64))
 
+# %% ../nbs/02_numericalization.ipynb #8d9734ba
+def _toks(o):
+    if isinstance(o, str): raise ValueError(f'{o[:40]!r} is a text: give its tokens (Tokenizer()(text))')
+    return o
+
 # %% ../nbs/02_numericalization.ipynb #e58c8ade
 class Numericalize(Transform):
     "Tokens to a tensor of their places in a vocabulary, and back"
@@ -385,10 +403,6 @@ class Numericalize(Transform):
         return _tensor(self._remap[1][o.corpus[o.i]])
     def decodes(self, o): return L(self.vocab[i] for i in (o.tolist() if hasattr(o,'tolist') else o))
 
-def _toks(o):
-    if isinstance(o, str): raise ValueError(f'{o[:40]!r} is a text: give its tokens (Tokenizer()(text))')
-    return o
-
 # %% ../nbs/02_numericalization.ipynb #840f1b78
 def _text_files(path, extensions=None, folders=None):
     "Files below `path`, sorted, hidden ones left out"
@@ -399,6 +413,17 @@ def _text_files(path, extensions=None, folders=None):
         res += [Path(p)/f for f in sorted(fs) if not f.startswith('.') and Path(f).suffix.lower() in ext]
     return res
 
+# %% ../nbs/02_numericalization.ipynb #fe5a597b
+def _reusable(folder, files, rel, tokenizer):
+    "The corpus in `folder` if it was made by `tokenizer` of just these texts, else None"
+    if not (folder/'corpus.json').exists(): return None
+    c,sha = Corpus.open(folder),hashlib.sha256()
+    if c.files!=rel: return None
+    for f in files: _hash_text(sha, _read(f, tokenizer.encoding))
+    fp = _fingerprint(sha, tokenizer, None, 1, None)
+    return c if fp is not None and fp==c.fingerprint else None
+
+# %% ../nbs/02_numericalization.ipynb #60cc0a97
 @patch(cls_method=True)
 def from_folder(cls:Tokenizer,
     path,               # The folder of texts
@@ -420,13 +445,7 @@ def from_folder(cls:Tokenizer,
     if not files: raise ValueError(f'no text files with extensions {list(L(ifnone(extensions, [".txt"])))} in {path}')
     if getattr(res.tok, 'model', True) is None: res.tok.setup(L(_read(f, encoding) for f in files), res.rules)
     rel = [f.relative_to(path).as_posix() for f in files]
-    c = None
-    if skip_if_exists and (res.output_dir/'corpus.json').exists():
-        c,sha = Corpus.open(res.output_dir),hashlib.sha256()
-        if c.files==rel:
-            for f in files: _hash_text(sha, _read(f, encoding))
-        fp = _fingerprint(sha, res, None, 1, None)
-        if c.files!=rel or fp is None or fp!=c.fingerprint: c = None
+    c = _reusable(res.output_dir, files, rel, res) if skip_if_exists else None
     if c is None: c = Corpus.from_files(files, res, encoding, path, min_freq=1, max_vocab=None, n_workers=n_workers, path=res.output_dir)
     res.corpus,res.counter,res._index = c,c.counter,{f:i for i,f in enumerate(c.files)}
     res.lengths = dict(zip(c.files, c.lens.tolist()))
@@ -452,6 +471,7 @@ def _join_cols(df, cols, mark_fields):
         texts = s if texts is None else texts + ' ' + s
     return list(texts)
 
+# %% ../nbs/02_numericalization.ipynb #e9e9b795
 @patch(cls_method=True)
 def from_df(cls:Tokenizer,
     text_cols,           # The column of text, or several
@@ -467,6 +487,7 @@ def from_df(cls:Tokenizer,
     res.text_cols,res.mark_fields,res.tok_text_col,res.n_workers,res.train_setup = text_cols,mark_fields,tok_text_col,n_workers,False
     return res
 
+# %% ../nbs/02_numericalization.ipynb #75d9a79a
 @patch
 def _setup_df(self:Tokenizer, dsets):
     import pandas as pd

@@ -144,6 +144,12 @@ def _blank(lang):
         have = ' '.join(sorted(m.name for m in pkgutil.iter_modules(spacy.lang.__path__) if m.ispkg))
         raise ValueError(f"spaCy has no language {lang!r}; it has {have}. SubwordTokenizer works for any language") from None
 
+# %% ../nbs/01_tokenization.ipynb #bbd41c6d
+def _cut_out(words, t):
+    "The parts of `t`, and whether each is one of `words`"
+    parts = re.split(r'(?<!\S)(' + '|'.join(map(re.escape, words)) + r')(?!\S) ?', t)
+    return [(p,i%2==1) for i,p in enumerate(parts) if p]
+
 # %% ../nbs/01_tokenization.ipynb #b81d6ae1
 class WordTokenizer:
     "Words and punctuation marks, by spaCy's rules for `lang`"
@@ -164,10 +170,7 @@ class WordTokenizer:
 
     def _one(self, t):
         if hasattr(self.spacy, 'add_special_case'): return [o.text for o in self.spacy(t)]
-        # A tokenizer of words without spaces knows no special cases: it gets what stands between the special tokens
-        re_spec = r'(?<!\S)(' + '|'.join(map(re.escape, self.special_toks)) + r')(?!\S) ?'
-        parts = re.split(re_spec, t)
-        return [o for i,p in enumerate(parts) if p for o in ([p] if i%2 else [o.text for o in self.spacy(p)])]
+        return [o for p,spec in _cut_out(self.special_toks, t) for o in ([p] if spec else [o.text for o in self.spacy(p)])]
 
     def __call__(self,
         items, # An iterable of texts
@@ -205,18 +208,6 @@ class SubwordTokenizer:
         self.model,self._sp = None,None
         if sp_model is not None: self.model = sp_model if isinstance(sp_model, bytes) else Path(sp_model).read_bytes()
 
-    @property
-    def sp(self):
-        "SentencePiece's own processor"
-        if self.model is None: raise ValueError('SubwordTokenizer has learned no pieces yet: call setup(texts) first, or give sp_model')
-        if self._sp is None:
-            from sentencepiece import SentencePieceProcessor
-            self._sp = SentencePieceProcessor(model_proto=self.model)
-        return self._sp
-
-    @property
-    def vocab(self): return [self.sp.id_to_piece(i) for i in range(self.sp.get_piece_size())]
-
     def __call__(self,
         items, # An iterable of texts
     ):         # A generator of the list of pieces of each
@@ -224,6 +215,19 @@ class SubwordTokenizer:
         for b in chunked(items, 500): yield from self.sp.encode([str(t) for t in b], out_type=str, num_threads=1)
 
     def __getstate__(self): return {**self.__dict__, '_sp':None}
+
+# %% ../nbs/01_tokenization.ipynb #58e3459d
+@patch(as_prop=True)
+def sp(self:SubwordTokenizer):
+    "SentencePiece's own processor"
+    if self.model is None: raise ValueError('SubwordTokenizer has learned no pieces yet: call setup(texts) first, or give sp_model')
+    if self._sp is None:
+        from sentencepiece import SentencePieceProcessor
+        self._sp = SentencePieceProcessor(model_proto=self.model)
+    return self._sp
+
+@patch(as_prop=True)
+def vocab(self:SubwordTokenizer): return [self.sp.id_to_piece(i) for i in range(self.sp.get_piece_size())]
 
 # %% ../nbs/01_tokenization.ipynb #698312c6
 @patch
@@ -368,16 +372,18 @@ class _Shapes:
         try: return self._parse(f)
         except Exception: return 'all',[]
 
-    def _table(self, rest):
-        "Each letter and digit to the first one that is treated alike in pieces with the other characters `rest`; False where `token_match` may say something"
-        chars,sets = {*self.lower, *rest, *(self.digits if '0' in rest else '')},set()
-        if _live(self.whole[0], chars, set()): return False
-        for o in self.affixes: _live(o, chars, sets)
-        res = {'url':_live(self.whole[1], chars, set())}
-        for cs in (self.lower, self.digits):
-            firsts = {}
-            for c in cs: res[ord(c)] = firsts.setdefault(tuple(c in s for s in sets), c)
-        return res
+# %% ../nbs/01_tokenization.ipynb #c18e2f88
+@patch
+def _table(self:_Shapes, rest):
+    "Each letter and digit to the first one that is treated alike in pieces with the other characters `rest`; False where `token_match` may say something"
+    chars,sets = {*self.lower, *rest, *(self.digits if '0' in rest else '')},set()
+    if _live(self.whole[0], chars, set()): return False
+    for o in self.affixes: _live(o, chars, sets)
+    res = {'url':_live(self.whole[1], chars, set())}
+    for cs in (self.lower, self.digits):
+        firsts = {}
+        for c in cs: res[ord(c)] = firsts.setdefault(tuple(c in s for s in sets), c)
+    return res
 
 # %% ../nbs/01_tokenization.ipynb #1041ada1
 @patch
@@ -414,6 +420,7 @@ def _one(self:_Shapes, w, cuts):
     if url and self.tk.url_match(w[url[0]:url[1]]): mid = [url]
     return [w[k:l] for k,l in (*pre, *mid, *reversed(suf))]
 
+# %% ../nbs/01_tokenization.ipynb #97b967eb
 @patch
 def __call__(self:_Shapes, ws):
     "The tokens of each of `ws`, None where only spaCy can tell"
@@ -490,14 +497,14 @@ class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
     def __init__(self,
-        max_pieces=400_000, # When it holds so many, all is forgotten
+        max_pieces=400_000, # When it holds so many, the later half is forgotten
     ):
         self.max_pieces = max_pieces
         self._load()
 
     def _load(self):
-        "Forget everything"
-        self.places,self.kinds,self.parts,self.size = _Places(),np.zeros(0, np.uint8),{},0
+        "Begin with nothing"
+        self.places,self.kinds,self.parts,self.size,self.half = _Places(),np.zeros(0, np.uint8),{},0,(0,0)
 
     def _learn(self):
         while new := self.places.names[len(self.kinds):]:
@@ -509,30 +516,44 @@ class RuleMemo:
             for p,s in parts.items(): self.parts[self.places[p]] = self.places.array(s)
             self._keep(at, new, ruled)
             self.size += len(new) + len(text)//100
+        if self.size<=self.max_pieces//2: self.half = len(self.kinds),self.size
 
     def _keep(self, at, new, ruled): pass # PieceMemo makes tokens of them
 
-    def _where(self, docs, at):
-        "The documents in which the places `at` of all documents together are"
-        return np.unique(np.searchsorted(np.cumsum([len(o) for o in docs]), at, side='right')).tolist()
-
-    def _has(self, docs, kind): return self._where(docs, np.flatnonzero(self.kinds[np.concatenate(docs)] & kind))
-
-    def _repeats(self, docs):
-        "The documents in which two equal words come before one that begins like them"
-        flat,names = np.concatenate(docs),self.places.names
-        at = np.flatnonzero(self.kinds[flat]!=self.gap)
-        ws = flat[at]
-        same = np.flatnonzero((ws[:-2]==ws[1:-1]))
-        return self._where(docs, at[[i for i in same.tolist() if names[ws[i+2]].startswith(names[ws[i]])]])
-
 # %% ../nbs/01_tokenization.ipynb #41c97fea
+@patch
+def _where(self:RuleMemo, docs, at):
+    "The documents in which the places `at` of all documents together are"
+    return np.unique(np.searchsorted(np.cumsum([len(o) for o in docs]), at, side='right')).tolist()
+
+@patch
+def _has(self:RuleMemo, docs, kind): return self._where(docs, np.flatnonzero(self.kinds[np.concatenate(docs)] & kind))
+
+@patch
+def _repeats(self:RuleMemo, docs):
+    "The documents in which two equal words come before one that begins like them"
+    flat,names = np.concatenate(docs),self.places.names
+    at = np.flatnonzero(self.kinds[flat]!=self.gap)
+    ws = flat[at]
+    same = np.flatnonzero((ws[:-2]==ws[1:-1]))
+    return self._where(docs, at[[i for i in same.tolist() if names[ws[i+2]].startswith(names[ws[i]])]])
+
+# %% ../nbs/01_tokenization.ipynb #85a5d9b5
+@patch
+def _forget(self:RuleMemo):
+    "Go back to the pieces that were known when the memo was half full"
+    n,size = self.half
+    names,kinds,parts = self.places.names[:n],self.kinds[:n],{i:o for i,o in self.parts.items() if i<n}
+    self._load()
+    self.places,self.kinds,self.parts,self.size,self.half = _Places(names),kinds,parts,size,(n,size)
+
+# %% ../nbs/01_tokenization.ipynb #6a2532af
 @patch
 def numbers(self:RuleMemo,
     texts, # A list of texts
 )->list:   # Array of numbers of each text
     "Numbers of the pieces of `texts` after `fix_html`, `replace_rep` and `replace_wrep`"
-    if self.size>self.max_pieces: self._load()
+    if self.size>self.max_pieces: self._forget()
     texts = [fix_html(t) for t in texts]
     docs = [self.places.array(_pieces(t)) for t in texts]
     self._learn()
@@ -616,57 +637,77 @@ class DefaultRules:
         return [alone.get(i, o) for i,o in enumerate(res)] if alone else res if texts else []
 
 # %% ../nbs/01_tokenization.ipynb #76ae130c
+def _copies(tk):
+    "Three copies of spaCy's tokenizer `tk` with a vocabulary of their own: without the last look, as it is, without special cases"
+    from spacy.tokenizer import Tokenizer as Spacy
+    from spacy.vocab import Vocab
+    vocab,on = Vocab(),[]
+    def gate(f, off): return f and (lambda s: f(s) if on else off)
+    affixes,rest = (tk.prefix_search, tk.suffix_search, tk.infix_finditer),dict(token_match=tk.token_match, url_match=tk.url_match)
+    direct = Spacy(vocab, tk.rules, *map(gate, affixes, (None,None,())), **rest)
+    on.append(True)
+    return direct,Spacy(vocab, tk.rules, *affixes, **rest),Spacy(vocab, None, *affixes, **rest)
+
+# %% ../nbs/01_tokenization.ipynb #d65a4b73
+def _last_look(tk, full, bare):
+    "The sequences of tokens that the last look of `tk` changes, and the pairs of neighbours in those that it looks for"
+    seen = [s for s in tk.rules if tk.find_prefix(s) or tk.find_suffix(s) or tk.find_infix(s)]
+    cut = [[tuple(o.text for o in f(s)) for f in (bare, full)] for s in seen]
+    return {a for a,b in cut if a!=b},{o for a,_ in cut for o in zip(a, a[1:])}
+
+# %% ../nbs/01_tokenization.ipynb #f6085493
 class PieceMemo(RuleMemo):
     "Calls return the tokens of a text under the default rules, from the remembered tokens of its pieces"
     def __init__(self,
         tok,                # A `WordTokenizer`
         post=True,          # Apply `replace_space`?
-        max_pieces=400_000, # When it holds so many, all is forgotten
+        max_pieces=400_000, # When it holds so many, the later half is forgotten
     ):
         self.tok,self.post = tok,post
+        self.direct,self.full,bare = _copies(tok.spacy)
+        self.late,self.pairs = _last_look(tok.spacy, self.full, bare)
+        self.sizes,self.starts = {len(o) for o in self.late},{o[0] for o in self.late}
+        self.shapes = _Shapes(tok.spacy, special={s:[o.text for o in self.direct(s)] for s in tok.spacy.rules})
         super().__init__(max_pieces)
 
     def _load(self):
         super()._load()
-        from spacy.tokenizer import Tokenizer as Spacy
-        from spacy.vocab import Vocab
-        tk,vocab,on = self.tok.spacy,Vocab(),[]
-        def gate(f, off): return f and (lambda s: f(s) if on else off)
-        affixes,rest = (tk.prefix_search, tk.suffix_search, tk.infix_finditer),dict(token_match=tk.token_match, url_match=tk.url_match)
-        self.direct = Spacy(vocab, tk.rules, *map(gate, affixes, (None,None,())), **rest)
-        on.append(True)
-        self.full,bare = Spacy(vocab, tk.rules, *affixes, **rest),Spacy(vocab, None, *affixes, **rest)
-        seen = [s for s in tk.rules if tk.find_prefix(s) or tk.find_suffix(s) or tk.find_infix(s)]
-        cut = [[tuple(o.text for o in f(s)) for f in (bare, self.full)] for s in seen]
-        self.late = {a for a,b in cut if a!=b}
-        self.sizes,self.starts = {len(o) for o in self.late},{o[0] for o in self.late}
-        self.pairs = {o for a,_ in cut for o in zip(a, a[1:])}
-        self.special = {s:[o.text for o in self.direct(s)] for s in tk.rules}
-        self.shapes,self.toks = _Shapes(tk, special=self.special),_Places()
+        self.toks,self.shapes.shapes = _Places(),{}
         self.start,self.n,self.flat = (np.zeros(0, np.int32) for _ in range(3))
 
     def _post(self, doc): return [replace_space(o.text) if self.post else o.text for o in doc]
-
-    def _words(self, ws):
-        "The tokens of each of `ws`, which hold no whitespace"
-        return {w:[o.text for o in self.direct(w)] if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
 
     def _add(self, rows):
         self.n = np.concatenate([self.n, np.array([len(o) for o in rows], np.int32)])
         self.flat = np.concatenate([self.flat, self.toks.array(list(itertools.chain.from_iterable(rows)))])
         self.start = np.cumsum(self.n, dtype=np.int32) - self.n
 
-    def _keep(self, at, new, ruled):
-        words,rows = self._words(list({w:0 for s in ruled.values() for w in s.split()})),[]
-        for i,p in enumerate(new, at):
-            s = ruled.get(p)
-            if s is None: toks = self._post(self.direct(p[p[0]==' ':]))
-            else: toks = words[s] if s in words else [o for w in s.split() for o in words[w]]
-            if not self.starts.isdisjoint(toks) and any(tuple(toks[j:j+n]) in self.late for n in self.sizes for j in range(len(toks)-n+1)):
-                self.kinds[i] |= self.retold
-                toks = self._post(self.full(s))
-            rows.append(toks)
-        self._add(rows)
+    def _forget(self):
+        n = self.n[:self.half[0]]
+        flat = self.flat[:n.sum()]
+        toks = _Places(self.toks.names[:flat.max(initial=-1)+1])
+        super()._forget()
+        self.direct,self.full,_ = _copies(self.tok.spacy)
+        self.n,self.flat,self.start,self.toks = n,flat,np.cumsum(n, dtype=np.int32)-n,toks
+
+# %% ../nbs/01_tokenization.ipynb #c3f984fa
+@patch
+def _words(self:PieceMemo, ws):
+    "The tokens of each of `ws`, which hold no whitespace"
+    return {w:[o.text for o in self.direct(w)] if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
+
+@patch
+def _keep(self:PieceMemo, at, new, ruled):
+    words,rows = self._words(list({w:0 for s in ruled.values() for w in s.split()})),[]
+    for i,p in enumerate(new, at):
+        s = ruled.get(p)
+        if s is None: toks = self._post(self.direct(p[p[0]==' ':]))
+        else: toks = words[s] if s in words else [o for w in s.split() for o in words[w]]
+        if not self.starts.isdisjoint(toks) and any(tuple(toks[j:j+n]) in self.late for n in self.sizes for j in range(len(toks)-n+1)):
+            self.kinds[i] |= self.retold
+            toks = self._post(self.full(s))
+        rows.append(toks)
+    self._add(rows)
 
 # %% ../nbs/01_tokenization.ipynb #cfd0d27a
 @patch
@@ -871,11 +912,12 @@ def _no_gc():
     finally:
         if on: gc.enable()
 
+# %% ../nbs/01_tokenization.ipynb #5dbc7b24
 class _Numberer:
     "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
     max_toks = 200_000
     def __init__(self, run, n_workers=1):
-        self.run,self.max_pieces = run,400_000//max(n_workers, 1) # all processes together remember so many pieces
+        self.run,self.max_pieces = run,400_000//(n_workers+1 if n_workers>1 else 1) # all processes together remember so many; the main one counts, it has the table of all tokens
         self._reset()
 
     def _reset(self):
@@ -1020,6 +1062,7 @@ def config(self:Tokenizer)->dict: # JSON-able
     if type(self.tok) not in _kinds.values(): raise ValueError(f"{type(self.tok).__name__} is not from this package, {way.format('it','tok=')}")
     return dict(self.tok.config(), rules=[r.__name__ for r in self.rules], sep=self.sep)
 
+# %% ../nbs/01_tokenization.ipynb #d16db54f
 @patch
 def save_files(self:Tokenizer,
     folder, # Where to
