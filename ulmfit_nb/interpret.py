@@ -6,6 +6,7 @@
 from __future__ import annotations
 import html, math, torch
 import numpy as np, pandas as pd
+from fastcore.all import patch
 from torch import Tensor
 from torch.nn import functional as F
 from .tokenization import *
@@ -110,6 +111,7 @@ def _from_embeds(model, emb):
     out = enc.module(emb, from_embeds=True)[:,skip:]
     return head((out, torch.zeros(out.shape[:2], dtype=torch.bool, device=out.device)))[0]
 
+# %% ../nbs/09_interpret.ipynb #83e6afdc
 def _integrate(learn, ens, ids, idx, n_steps, bs):
     "Share of each token of `ids` in the log-odds of class `idx`; the log-odds at the text, and at a text that says nothing"
     model = learn.model.eval()
@@ -126,18 +128,7 @@ def _integrate(learn, ens, ids, idx, n_steps, bs):
     with torch.no_grad(): at,at0 = (_log_odds(_from_embeds(model, o), ens, idx).item() for o in (x,x0))
     return ((x-x0)[0]*grads).sum(-1).cpu(),at,at0
 
-# %% ../nbs/09_interpret.ipynb #83e6afdc
-_n_args = {TK_REP:2, TK_WREP:2, TK_UP:1, TK_MAJ:1}
-def _groups(tokens):
-    "Lists of token numbers that make up a word: a mark such as `xxmaj` goes with what it marks"
-    res,i = [],0
-    while i<len(tokens):
-        n = 1
-        while i+n<=len(tokens) and tokens[i+n-1] in _n_args: n += _n_args[tokens[i+n-1]]
-        res.append(list(range(i, min(i+n, len(tokens)))))
-        i += n
-    return res
-
+# %% ../nbs/09_interpret.ipynb #5df407a3
 class Attribution:
     "The share of each token in an answer"
     def __init__(self,
@@ -155,34 +146,50 @@ class Attribution:
         "By how much the shares miss the difference of scores that they should add up to"
         return abs(float(self.shares.double().sum())-(self.score-self.base))
 
-    def words(self)->list:
-        "Words as they were written, each with its share: list of (str, float)"
-        res = []
-        for g in _groups(self.tokens):
-            toks = [self.tokens[i] for i in g]
-            if toks!=[BOS]: res.append((' '.join(decode_spec_tokens(toks)), float(self.shares[g].sum())))
-        return res
-
-    def top(self,
-        k:int=5 # How many
-    )->list:
-        "The words with the largest shares, for or against: list of (str, float)"
-        return sorted(self.words(), key=lambda o: -abs(o[1]))[:k]
-
-    def _repr_html_(self):
-        words = self.words()
-        most = max([abs(s) for _,s in words]+[1e-9])
-        def span(w, s):
-            strength = abs(s)/most
-            line = f";border-bottom:2px {'solid #0072b2' if s>0 else 'dashed #d55e00'}" if strength>.25 else ''
-            rgb = '0,114,178' if s>0 else '213,94,0'
-            return f'<span title="{s:+.3f}" style="background:rgba({rgb},{.5*strength:.2f});padding:1px 2px{line}">{html.escape(w)}</span>'
-        p = '' if self.probability is None else f' ({self.probability:.1%})'
-        head = f'<b>{html.escape(str(self.label))}</b>{p}, ' if self.label is not None else ''
-        key = '<span style="border-bottom:2px solid #0072b2">for</span>, <span style="border-bottom:2px dashed #d55e00">against</span>'
-        return f'<div style="color:#111;background:#fff;line-height:2;padding:2px 6px">{head}{key}: {" ".join(span(*o) for o in words)}</div>'
-
     def __repr__(self): return f"Attribution({self.label}: {', '.join(f'{w} {s:+.2f}' for w,s in self.top())})"
+
+# %% ../nbs/09_interpret.ipynb #04ea1036
+_n_args = {TK_REP:2, TK_WREP:2, TK_UP:1, TK_MAJ:1}
+def _groups(tokens):
+    "Lists of token numbers that make up a word: a mark such as `xxmaj` goes with what it marks"
+    res,i = [],0
+    while i<len(tokens):
+        n = 1
+        while i+n<=len(tokens) and tokens[i+n-1] in _n_args: n += _n_args[tokens[i+n-1]]
+        res.append(list(range(i, min(i+n, len(tokens)))))
+        i += n
+    return res
+
+@patch
+def words(self:Attribution)->list:
+    "Words as they were written, each with its share: list of (str, float)"
+    res = []
+    for g in _groups(self.tokens):
+        toks = [self.tokens[i] for i in g]
+        if toks!=[BOS]: res.append((' '.join(decode_spec_tokens(toks)), float(self.shares[g].sum())))
+    return res
+
+@patch
+def top(self:Attribution,
+    k:int=5 # How many
+)->list:
+    "The words with the largest shares, for or against: list of (str, float)"
+    return sorted(self.words(), key=lambda o: -abs(o[1]))[:k]
+
+# %% ../nbs/09_interpret.ipynb #155f928f
+@patch
+def _repr_html_(self:Attribution):
+    words = self.words()
+    most = max([abs(s) for _,s in words]+[1e-9])
+    def span(w, s):
+        strength = abs(s)/most
+        line = f";border-bottom:2px {'solid #0072b2' if s>0 else 'dashed #d55e00'}" if strength>.25 else ''
+        rgb = '0,114,178' if s>0 else '213,94,0'
+        return f'<span title="{s:+.3f}" style="background:rgba({rgb},{.5*strength:.2f});padding:1px 2px{line}">{html.escape(w)}</span>'
+    p = '' if self.probability is None else f' ({self.probability:.1%})'
+    head = f'<b>{html.escape(str(self.label))}</b>{p}, ' if self.label is not None else ''
+    key = '<span style="border-bottom:2px solid #0072b2">for</span>, <span style="border-bottom:2px dashed #d55e00">against</span>'
+    return f'<div style="color:#111;background:#fff;line-height:2;padding:2px 6px">{head}{key}: {" ".join(span(*o) for o in words)}</div>'
 
 # %% ../nbs/09_interpret.ipynb #44c2c8d1
 def attribute(
@@ -221,6 +228,7 @@ def _probs_of_ids(ens, docs):
         ps.append(torch.sigmoid(s) if ens.many else s.softmax(1))
     return with_temperature(torch.stack(ps).mean(0), ens.temperature, ens.many)
 
+# %% ../nbs/09_interpret.ipynb #8f0e26e2
 def deletion_test(
     model,            # Classifier with labels
     texts:list,       # Texts, each a str
