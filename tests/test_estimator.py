@@ -1,7 +1,7 @@
 "ULMFiTClassifier as scikit-learn, other processes, and careless people use it"
 import io, json, os, pickle, shutil, signal, subprocess, sys, time
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
@@ -10,6 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 from ulmfit_nb.estimator import *
+from ulmfit_nb.pretraining import has_bf16
 from ulmfit_nb.texts import sentences
 
 def quick(**kw): return ULMFiTClassifier(**{**dict(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), seq_len=24), **kw})
@@ -221,11 +222,20 @@ def test_next_to_nothing():
     assert quick().fit(['','',''], [1,0,1]).predict(['']).shape==(1,)
 
 @pytest.mark.parametrize('kw', [dict(class_weight='balanced'), dict(balanced_sampling=True), dict(label_smoothing=.1), dict(monitor='accuracy', patience=1), dict(tokenizer='subword'), dict(tokenizer='char'),
-    dict(lm_epochs=0), dict(calibrate=False), dict(bs=7), dict(directions=('bwd',)), dict(lrs=(1e-2,)*4, div=1.)], ids=str)
+    dict(lm_epochs=0), dict(calibrate=False), dict(bs=7), dict(directions=('bwd',)), dict(lrs=(1e-2,)*4, div=1.), dict(bf16='auto')], ids=str)
 def test_every_setting_is_saved(df, kw, tmp_path):
     clf = quick(**kw).fit(df.text[:80], df.source[:80])
     again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
     assert again.get_params()==clf.get_params() and np.array_equal(again.predict_proba(some), clf.predict_proba(some))
+
+@pytest.mark.skipif(not has_bf16(), reason='this processor does not compute in bfloat16')
+def test_bfloat16_is_for_training_only(df):
+    "Other roundings, nearly the same answers; what comes out is float32, and repeats itself"
+    a,b,c = (quick(bf16=o).fit(df.text, df.label) for o in (True,'auto',False))
+    p,q,r = (o.predict_proba(some) for o in (a,b,c))
+    assert np.array_equal(p, q) and not np.array_equal(p, r) and abs(p-r).max()<.05
+    for o in (*a.ensemble_.learners, a.language_model()):
+        assert {w.dtype for w in o.model.parameters()}=={torch.float32} and not any('bfloat16' in cb.name for cb in o.cbs)
 
 def test_rare_class_is_found_more_often_when_balanced():
     rng = np.random.default_rng(0)

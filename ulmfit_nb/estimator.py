@@ -6,7 +6,7 @@
 from __future__ import annotations
 import hashlib, io, json, numbers, shutil, tempfile, time, warnings, zipfile
 import numpy as np, pandas as pd, torch
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fastcore.all import ifnone, patch, store_attr
 from pathlib import Path
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -190,8 +190,8 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self,
-        X,    # Texts
-        bs=64 # Texts that are read at once
+        X,     # Texts
+        bs=128 # Texts that are read at once
     )->np.ndarray: # (n_texts, n_classes), columns in the order of `classes_`, rows sum to 1
         "Calibrated probabilities of each class; an empty text is a text without words"
         check_is_fitted(self, 'ensemble_')
@@ -200,8 +200,8 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         return p/p.sum(1, keepdims=True)
 
     def predict(self,
-        X,    # Texts
-        bs=64 # Texts that are read at once
+        X,     # Texts
+        bs=128 # Texts that are read at once
     )->np.ndarray: # A label per text, (n_texts,)
         "The most likely label of each text"
         p = self.predict_proba(X, bs)
@@ -274,7 +274,7 @@ def _work_folder(self:ULMFiTClassifier, df, more):
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
-    if not any(Path(self.checkpoint_dir).iterdir()): Path(self.checkpoint_dir).rmdir()
+    with suppress(OSError): Path(self.checkpoint_dir).rmdir() # other trainings may be in it
 
 # %% ../nbs/10_estimator.ipynb #13a88953
 def _name(backwards): return 'bwd' if backwards else 'fwd'
@@ -285,6 +285,7 @@ def _device(self:ULMFiTClassifier): return torch.device(ifnone(self.device, defa
 @patch
 def _keep(self:ULMFiTClassifier, name): return [] if self.checkpoint_dir is None else [Checkpointer(name, every=60.)]
 
+# %% ../nbs/10_estimator.ipynb #dbdd9846
 @patch
 def _precise(self:ULMFiTClassifier, learn):
     "`learn`, which trains in bfloat16 where that is asked for"
