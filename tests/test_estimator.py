@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils.validation import check_is_fitted, validate_data
+from ulmfit_nb.awd_lstm import has_bf16
 from ulmfit_nb.estimator import *
-from ulmfit_nb.pretraining import has_bf16
 from ulmfit_nb.texts import sentences
 
 def quick(**kw): return ULMFiTClassifier(**{**dict(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), seq_len=24), **kw})

@@ -8,10 +8,10 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
-from ulmfit_nb.awd_lstm import AWD_LSTM
+from ulmfit_nb.awd_lstm import AWD_LSTM, has_bf16
 from ulmfit_nb.batching import TextBlock
 from ulmfit_nb.language_model import language_model_learner
-from ulmfit_nb.pretraining import Checkpointer, has_bf16
+from ulmfit_nb.pretraining import Checkpointer
 from ulmfit_nb.texts import imdb, read_texts, stratified_sample
 
 class Log:

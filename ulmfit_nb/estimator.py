@@ -19,7 +19,7 @@ from .batching import *
 from .awd_lstm import *
 from .language_model import *
 from .language_model import _say_once
-from .pretraining import Checkpointer, has_bf16, pretrain_configs
+from .pretraining import Checkpointer, pretrain_configs
 from .classifier import *
 from .ensemble import *
 
