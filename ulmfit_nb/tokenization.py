@@ -497,7 +497,7 @@ class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
     def __init__(self,
-        max_pieces=400_000, # When it holds so many, the later half is forgotten
+        max_pieces=100_000, # When it holds so many, the later half is forgotten
     ):
         self.max_pieces = max_pieces
         self._load()
@@ -661,7 +661,7 @@ class PieceMemo(RuleMemo):
     def __init__(self,
         tok,                # A `WordTokenizer`
         post=True,          # Apply `replace_space`?
-        max_pieces=400_000, # When it holds so many, the later half is forgotten
+        max_pieces=100_000, # When it holds so many, the later half is forgotten
     ):
         self.tok,self.post = tok,post
         self.direct,self.full,bare = _copies(tok.spacy)
