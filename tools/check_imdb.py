@@ -10,15 +10,15 @@ def read(folder):
         with (lzma.open if f.suffix=='.xz' else open)(f, 'rt', encoding='utf8') as o: yield from (json.loads(l)['text'] for l in o)
 
 def start(vocab_texts):
-    "Each process keeps one memo for all of its chunks, as a long run does"
+    "Each process keeps one memo for all of its chunks, as a long run does, and forgets now and then"
     global theirs,memo,num,numberer
     from fastai.text import core as fai
     from fastai.text.data import Numericalize,make_vocab
     from ulmfit_nb.numericalization import _O2I
     from ulmfit_nb.tokenization import PieceMemo,WordTokenizer,_Numberer,_TokenizeWithRules
-    theirs,memo = fai.TokenizeWithRules(fai.WordTokenizer()),PieceMemo(WordTokenizer())
+    theirs,memo = fai.TokenizeWithRules(fai.WordTokenizer()),PieceMemo(WordTokenizer(), max_pieces=100_000)
     num = Numericalize(make_vocab(Counter(o for t in theirs(vocab_texts) for o in t)))
-    numberer = _Numberer(_TokenizeWithRules())
+    numberer = _Numberer(_TokenizeWithRules(), 2)
     numberer.final = _O2I(num.vocab)
 
 def check(at, texts):

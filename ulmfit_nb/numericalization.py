@@ -74,6 +74,8 @@ class Corpus:
 def lens(self:Corpus): return np.diff(self.offsets)
 @patch(as_prop=True)
 def n_tokens(self:Corpus): return len(self.ids)
+
+# %% ../nbs/02_numericalization.ipynb #86fbaaa3
 @patch(as_prop=True)
 def counts(self:Corpus):
     if self._counts is None: self._counts = np.bincount(self.ids, minlength=len(self.vocab))
@@ -296,7 +298,8 @@ def _in_memory(cls:Corpus, texts, tokenizer, settings, files, how):
     sha,parts = hashlib.sha256(),[np.zeros(0, np.int32)]
     toks,counts,lens = _numbers(parts, texts, tokenizer, sha, *how)
     vocab,remap,counts = _final(toks, counts, *settings)
-    res = cls._made(remap[np.concatenate(parts)], lens, vocab, counts, tokenizer, files, sha, settings)
+    for o in parts: o[:] = remap[o]
+    res = cls._made(np.concatenate(parts), lens, vocab, counts, tokenizer, files, sha, settings)
     res._tokenizer = tokenizer
     return res
 
