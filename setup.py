@@ -11,7 +11,7 @@ suffix = '_requirements'
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
-    author=cfg['author'], author_email=cfg['author_email'], license_expression=cfg['license'], license_files=['LICENSE','NOTICE'],
+    author=cfg['author'], author_email=cfg['author_email'], project_urls={'Source':cfg['repository']} if cfg['repository'] else {}, license_expression=cfg['license'], license_files=['LICENSE','NOTICE'],
     long_description=(root/'README.md').read_text(encoding='utf8'), long_description_content_type='text/markdown',
     python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(),
     extras_require={k.removesuffix(suffix):v.split() for k,v in cfg.items() if k.endswith(suffix)},

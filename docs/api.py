@@ -1,4 +1,8 @@
-"The reference pages: every name in a module's `__all__`, with a table of its parameters from their docments"
+"""The reference pages: every name in a module's `__all__`, with a table of its parameters from their docments.
+
+The docments are read by fastcore. Its own table (`DocmentTbl`) is not used because it leaves out a column that is empty and a function without comments, and shows Typer's
+options and default objects by their address in memory. Sphinx's autodoc is not used because it doesn't know docments. What is written here are Sphinx's Python directives, so
+that index, search and the contents on the right come from Sphinx."""
 import ast, importlib, inspect, re
 from functools import cache, partial
 from pathlib import Path
@@ -51,7 +55,7 @@ def patched(module):
     for o in tree(module).body:
         if not isinstance(o, ast.FunctionDef) or o.name[0]=='_' or not any(ast.unparse(d).startswith('patch') for d in o.decorator_list): continue
         cls = ast.unparse(o.args.args[0].annotation).split('|')[0].strip() if o.args.args and o.args.args[0].annotation else None
-        if cls and cls not in load(module).__all__: res.append(f'{cls}.{o.name}')
+        if cls and cls[0]!='_' and cls not in load(module).__all__: res.append(f'{cls}.{o.name}')
     return res
 
 def described(module, name):

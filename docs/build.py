@@ -1,5 +1,5 @@
 "Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make docs`"
-import argparse, ast, draw, json, os, re, shutil, subprocess, sys
+import argparse, ast, base64, draw, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -10,13 +10,8 @@ ini = ConfigParser(delimiters=['='])
 ini.read(root/'settings.ini', encoding='utf8')
 cfg = ini['DEFAULT']
 
-def find_repository():
-    "The address of the repository on GitHub: what the build machine says, else the remote of this checkout, else nothing"
-    if name := os.getenv('GITHUB_REPOSITORY'): return f'https://github.com/{name}'
-    r = shutil.which('git') and subprocess.run(['git','-C',str(root),'remote','get-url','origin'], capture_output=True, text=True)
-    m = re.search(r'github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?$', r.stdout.strip() if r else '')
-    return f'https://github.com/{m[1]}' if m else ''
-repository = find_repository()
+# Where the repository is: settings.ini says it, else the machine that builds there. Unknown, the site has no links to it
+repository = cfg['repository'] or (f"https://github.com/{os.environ['GITHUB_REPOSITORY']}" if os.getenv('GITHUB_REPOSITORY') else '')
 
 def slug(title):
     "The anchor of a heading: as GitHub makes them, but dots of qualified names stay"
@@ -113,11 +108,6 @@ def show_name(cell): return ''.join(cell['outputs'][0]['data']['text/markdown'])
 
 def fold(cell, label): return dict(cell, metadata=dict(cell['metadata'], tags=['hide-input'], mystnb=dict(code_prompt_show=label, code_prompt_hide=label)))
 
-def outputs(cell, alt):
-    "The stored outputs, images with a text that says what they show"
-    meta = {'image':{'alt':alt}} if alt else {}
-    return dict(cell, metadata=dict(cell['metadata'], mystnb=dict(cell['metadata'].get('mystnb', {}), **meta)))
-
 def page(path, nb, names, heads):
     "The notebook `path`, processed to `nb`, as the notebook that MyST-NB reads"
     front,*cells = nb['cells']
@@ -130,12 +120,11 @@ def page(path, nb, names, heads):
     def drawn(source): return [md(draw.figure(f, t)) for f,t,h in draw.pictures.get(page_name(path), ()) if (source.startswith(f'## {h}\n') if h else source=='')]
     new += drawn('')
     shows = [entry(show_name(c), module, names) for c in cells if is_show(c)]
-    shows,said = {o[0]:o[1:] for o in shows},''
+    shows = {o[0]:o[1:] for o in shows}
     for c in cells:
         source = ''.join(c['source'])
         if c['cell_type']!='code':
             if source.startswith('<!-- WARNING'): continue
-            said = source
             new += [md(local_links(source, heads)), *drawn(source)]
             continue
         flags,code = directives(source)
@@ -148,9 +137,12 @@ def page(path, nb, names, heads):
             else: new += [md(f'{h}\n{local_links(d, heads)}\n\n```python\n{s}\n```') for h,d,s in docs]
             if n>24 or len(docs)>1: cell = fold(cell, f'The code, {n} lines')
         elif flags.get('code-fold')=='true': cell = fold(cell, f'The code of this picture' if any('image/png' in o.get('data',{}) for o in c['outputs']) else 'The code')
+        elif only_imports(code) and 'ulmfit_nb.all' not in code: cell = fold(cell, 'The imports') # a page opens with its reason
+        elif len(code.splitlines())>24: cell = fold(cell, f'The code, {len(code.splitlines())} lines')
         if flags.get('echo')=='false': cell['metadata']['tags'] = ['remove-input']
-        if any('image/png' in o.get('data', {}) for o in cell['outputs']):
-            cell = outputs(cell, flags.get('fig-alt', '').strip('"\'') or caption(said, code))
+        if pngs := [''.join(p) for o in c['outputs'] if (p := o.get('data', {}).get('image/png'))]: # figures are stored at twice their size, for sharp screens
+            width = int.from_bytes(base64.b64decode(pngs[0][:32])[16:20])//2
+            cell['metadata'].setdefault('mystnb', {})['image'] = dict(alt=flags.get('fig-alt', ''), width=f'{width}px')
         new.append(cell)
     new += around(page_name(path))
     for i,c in enumerate(new): c['id'] = f'c{i}'
@@ -163,20 +155,12 @@ def around(name):
     folded = re.sub(r'^(.+)\n: (.+)$', r':::{dropdown} \1\n:class-container: question\n\n\2\n:::', path.read_text(encoding='utf8'), flags=re.M)
     return [md(f'## Questions\n\nTry to answer before you look.\n\n{folded}')]
 
-def caption(text, code):
-    "What a picture shows, for those who can't see it: its titles and axes, and the last sentences before it"
-    last = re.sub(r'[`*$]|\[([^]]*)\]\([^)]*\)', lambda m: m[1] or '', (text.strip().split('\n\n') or [''])[-1])
-    said = ' '.join(last.lstrip('#- ').split())
-    while len(said)>220 and '. ' in said: said = said.split('. ', 1)[1]
-    titles = re.findall(r"\b(?:set_)?(?:title|xlabel|ylabel)\s*[=(]\s*f?(['\"])(.+?)\1", code)
-    return ' '.join(['Plot' + (f" ({'; '.join(t for _,t in titles if '{' not in t)})" if any('{' not in t for _,t in titles) else '') + ':', said]) if said or titles else 'Plot of what the code above it computes'
-
 def headings(nb):
     "The names that a processed notebook has an entry for"
     return {entry(show_name(c), None, ())[0] for c in nb['cells'] if is_show(c)}
 
 def sources():
-    "A page per module with its highlighted source, a target at every line"
+    "A page per module with its highlighted source, a target at every line (Sphinx's viewcode knows no methods that `@patch` adds, and we have many)"
     from pygments import highlight
     from pygments.lexers import PythonLexer
     from pygments.formatters import HtmlFormatter
@@ -186,7 +170,7 @@ def sources():
         write(src/'source'/f'{p.stem}.md', f'---\norphan: true\nno-search: true\n---\n# Source of `ulmfit_nb.{p.stem}`\n\n````{{raw}} html\n{code}````\n')
 
 def build_pages():
-    import api
+    import api, cards
     nbs = processed()
     heads = {page_name(k):headings(nb) for k,nb in nbs.items()}
     names = {k:set(api.entries(k)) for k in api.modules}
@@ -197,14 +181,21 @@ def build_pages():
         write(out/'extra'/'notebooks'/name, (root/'nbs'/name).read_text(encoding='utf8'))
     for k in api.modules: write(src/'api'/f'{k}.md', api.page(k))
     sources()
-    for p in here.glob('[!i]*.md'): write(src/p.name, p.read_text(encoding='utf8'))
-    index = (here/'index.md').read_text(encoding='utf8') # `api/*` in it stands for the reference pages, in the order of the chapters
+    for p in here.glob('[!im]*.md'): write(src/p.name, p.read_text(encoding='utf8').replace('https://github.com/OWNER/REPOSITORY', repository or 'https://github.com/OWNER/REPOSITORY'))
+    index = (here/'index.md').read_text(encoding='utf8')
     index = index.replace('<!-- stages -->', draw.figure(draw.stages, 'The road in one picture.'))
     shown = (''.join(o.get('data', {}).get('text/html', '')) for c in nbs.get('09_interpret.ipynb', {}).get('cells', ()) for o in c.get('outputs', ()))
     share = next((o for o in shown if o.startswith('<div style="color:#111')), '') # the first coloured sentence of that chapter
     index = index.replace('<!-- attribution -->', f'```{{raw}} html\n{share}\n```' if share else '')
-    index = index.replace('api/*', '\n'.join(f'api/{k}' for k in api.modules))
-    there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),*(f'api/{k}' for k in api.modules)}
+    models = cards.cards(root/'ulmfit_nb'/'data'/'pretrained')
+    for k,v in models.items(): write(src/'models'/f'{k}.md', v)
+    write(src/'models.md', (here/'models.md').read_text(encoding='utf8').replace('<!-- models -->', cards.listing(models)))
+    lists = {'api':api.modules, 'models':list(models)}
+    for d,pages in lists.items(): # in the front page `api/*` stands for the reference pages, `models/*` for the model cards
+        index = index.replace(f'{d}/*', '\n'.join(f'{d}/{k}' for k in pages))
+        for p in (src/d).glob('*.md'):
+            if p.stem not in pages: p.unlink()
+    there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),*(f'{d}/{k}' for d,ks in lists.items() for k in ks)}
     def listed(m): return '\n'.join(l for l in m[0].splitlines() if not re.fullmatch(r'[\w/]+', l) or l in there) # a notebook may be announced before it is written
     write(src/'index.md', re.sub(r'```\{toctree\}.*?```', listed, index, flags=re.S))
     write(src/'changelog.md', (root/'CHANGELOG.md').read_text(encoding='utf8'))

@@ -10,7 +10,7 @@ copyright = author
 extensions = ['myst_nb','sphinx_copybutton','sphinx_design','mathml']
 html_theme = 'sphinx_book_theme'
 html_title = 'ulmfit_nb'
-html_static_path,templates_path = ['_static'],['_templates']
+html_static_path = ['_static']
 html_css_files,html_js_files = ['site.css'],['site.js']
 html_favicon = '_static/favicon.svg'
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
@@ -20,7 +20,7 @@ html_search_scorer = str(Path(__file__).parent/'scorer.js')
 html_extra_path = ['_build/extra']
 pygments_style = 'friendly'
 python_maximum_signature_line_length = 70
-add_module_names = toc_object_entries_show_parents = False
+add_module_names = False
 toc_object_entries_show_parents = 'hide'
 
 nb_execution_mode = 'off' # outputs are those that the notebooks store
@@ -34,5 +34,5 @@ suppress_warnings = ['config.cache']
 html_theme_options = dict(
     show_toc_level=2, navbar_start=[], navbar_center=[], navbar_end=[], navbar_persistent=[], home_page_in_toc=False, use_download_button=False, use_fullscreen_button=False, use_source_button=False,
     show_navbar_depth=1, navigation_with_keys=False, pygments_light_style='a11y-light', pygments_dark_style='a11y-dark',
-    search_bar_text='Search this site', back_to_top_button=False, path_to_docs='', extra_footer='Apache-2.0', content_footer_items=[])
+    search_bar_text='Search this site', back_to_top_button=False, path_to_docs='', extra_footer='Apache-2.0', footer_content_items=['copyright.html','extra-footer.html'], content_footer_items=[])
 if repository: html_theme_options |= dict(repository_url=repository, use_repository_button=True, use_issues_button=True)

@@ -68,6 +68,14 @@ def test_chapters_can_be_run_and_left(name, built):
     assert 'colab.research.google.com' in text
     assert 'prev-next-area' in text and ('right-next' in text or 'left-prev' in text)
 
+def test_links_to_the_repository(monkeypatch):
+    "They have one source, `repository` in settings.ini; unknown, there are none"
+    import build
+    monkeypatch.setattr(build, 'repository', 'https://github.com/owner/name')
+    assert '(https://colab.research.google.com/github/owner/name/blob/main/nbs/03_batching.ipynb)' in build.run_line('03_batching.ipynb')
+    monkeypatch.setattr(build, 'repository', '')
+    assert 'github' not in build.run_line('03_batching.ipynb') and 'download' in build.run_line('03_batching.ipynb')
+
 # The reference
 
 def names():
@@ -115,6 +123,29 @@ def test_our_parameters_have_a_meaning():
         bad += [f'{m}.{n}({p})' for p,_,_,meant in api.params(o)[0] if p in own and not meant]
     assert not bad
 
+# Model cards
+
+def test_a_card_says_what_the_file_says(tmp_path):
+    import cards
+    about = dict(name='tiny-fwd', what='A made-up model.', licence='CC BY-SA 3.0', parameters=1234567, results={'as stored':{'kept aside':dict(loss=4.25, tokens=123456), 'test':dict(loss=4.5)}},
+        samples=[dict(prompt='The film', text='was <b>good</b> | it_costs $5 *now*')])
+    meta = dict(kind='language_model', arch='AWD_LSTM', config=dict(emb_sz=160, bidir=False), vocab=['xxunk','xxpad','the'], tokenizer=dict(kind='word', special_toks=['xxunk']), sha256='abc')
+    for name,m in {'tiny-fwd':dict(meta, card=about), 'bare-fwd':meta}.items():
+        (tmp_path/name).mkdir()
+        (tmp_path/name/'model.json').write_text(json.dumps(m), encoding='utf8')
+    pages = cards.cards(tmp_path)
+    assert list(pages)==['bare-fwd','tiny-fwd']
+    text = pages['tiny-fwd']
+    for o in ('# tiny-fwd','A made-up model.','| licence | CC BY-SA 3.0 |','1,234,567','### As stored','| kept aside | 4.25 | 123,456 |','| test | 4.5 |  |','## Samples','| The film | was \\<b\\>good\\</b\\> \\| it\\_costs \\$5 \\*now\\* |','| `emb_sz` | 160 |','| `bidir` | no |','| `vocabulary` | 3 |'): assert o in text, o
+    assert 'no description' in pages['bare-fwd'] and 'AWD' in pages['bare-fwd'] and 'xxunk' not in pages['bare-fwd']
+    assert '(models/tiny-fwd.md): A made-up model.' in cards.listing(pages)
+    assert 'no pretrained model' in cards.listing(cards.cards(tmp_path/'nowhere'))
+
+def test_every_pretrained_model_has_a_page(built):
+    models = [p.parent.name for p in (root/'ulmfit_nb'/'data'/'pretrained').glob('*/model.json')]
+    for k in models: assert f'models/{k}.html' in content(built, 'models') and k in content(built, f'models/{k}')
+    assert models or 'no pretrained model' in content(built, 'models')
+
 # Links, loads, pictures: in the files themselves
 
 def test_links_and_anchors_resolve(built, pages):
@@ -133,10 +164,24 @@ def test_nothing_is_loaded_from_elsewhere(built, pages):
     css = [o for o in built.rglob('*.css')]
     assert css and not [o.name for o in css if re.search(r'(@import\s*|url\()\s*["\']?https?:', o.read_text(encoding='utf8'))]
 
+generic = re.compile(r'\W*(plot|figure|image|picture|graph|chart|diagram|logo|_images/\S*|\S+\.(png|svg|jpe?g))?\W*', re.I)
+def says(text): return len(text.split())>=5 and not generic.fullmatch(text) and not text.startswith('Plot')
+
+@pytest.mark.parametrize('nb', sorted((root/'nbs').glob('[!_.]*.ipynb')), ids=lambda o: o.stem)
+def test_figures_of_notebooks_say_what_they_show(nb):
+    "In the cell that draws one: `#| fig-alt: what it shows, for those who can't see it`"
+    cells = [o for o in json.loads(nb.read_text(encoding='utf8'))['cells'] if any('image/png' in d.get('data', {}) for d in o.get('outputs', ()))]
+    alts = [re.search(r'^#\| fig-alt: (.*)', ''.join(o['source']), re.M) for o in cells]
+    assert not [''.join(o['source'])[:80] for o,a in zip(cells, alts) if not (a and says(a[1]))]
+
 def test_pictures_have_alternative_text(built, pages):
-    assert not [(n,o.get('src')) for n,p in pages.items() for o in p.imgs if not (o.get('alt') or '').strip() or o['alt'].startswith('_images')]
+    bad = [(n,o) for n,p in pages.items() for o in p.imgs if not says(o.get('alt') or '')]
     for n in pages:
-        for svg in re.findall(r'<svg [^>]*class="drawn".*?</svg>', (built/n).read_text(encoding='utf8'), re.S): assert 'role="img"' in svg and '<title' in svg
+        for head,body in re.findall(r'(<svg\b[^>]*>)(.*?)</svg>', (built/n).read_text(encoding='utf8'), re.S):
+            if 'aria-hidden="true"' in head: continue # decoration, as the arrows of folded parts
+            words = re.findall(r'<(?:title|desc)[^>]*>([^<]*)<', body) + re.findall(r'aria-label="([^"]*)"', head)
+            if 'role="img"' not in head or not says(' '.join(words)): bad.append((n,head))
+    assert not bad
 
 def test_machines_find_the_pages(built):
     text = (built/'llms.txt').read_text(encoding='utf8')
