@@ -11,7 +11,7 @@ from fastcore.all import patch
 from torch import Tensor
 from .numericalization import *
 from .language_model import *
-from .language_model import format_version
+from .language_model import _sha256, format_version
 from .classifier import *
 from .classifier import _target
 
@@ -94,11 +94,9 @@ def fit_temperature(
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(.05), np.log(20)), method='bounded').x))
 
 # %% ../nbs/08_ensemble.ipynb #663cee83
-def _sha(b): return hashlib.sha256(b).hexdigest()
-def _sha_file(f):
-    with open(f, 'rb') as o: return hashlib.file_digest(o, 'sha256').hexdigest()
-def _signature(meta): return _sha(json.dumps({k:v for k,v in meta.items() if k!='sha256'}, sort_keys=True).encode())
-def _entry(f): return dict(bytes=f.stat().st_size, sha256=_sha_file(f))
+def _signature(meta):
+    "The fingerprint of everything in `meta` but the fingerprint"
+    return hashlib.sha256(json.dumps({k:v for k,v in meta.items() if k!='sha256'}, sort_keys=True).encode()).hexdigest()
 
 # %% ../nbs/08_ensemble.ipynb #0428a7c7
 def write_manifest(
@@ -108,7 +106,7 @@ def write_manifest(
 ):
     "Write `meta` and the fingerprints of all files in `folder` to `folder/name`"
     folder = Path(folder)
-    files = {o.relative_to(folder).as_posix():_entry(o) for o in sorted(folder.rglob('*')) if o.is_file() and o!=folder/name}
+    files = {o.relative_to(folder).as_posix():dict(bytes=o.stat().st_size, sha256=_sha256(o)) for o in sorted(folder.rglob('*')) if o.is_file() and o!=folder/name}
     meta = {'format':'ulmfit_nb', 'format_version':format_version, **meta, 'files':files}
     with atomic_path(folder/name) as f: Path(f).write_text(json.dumps({**meta, 'sha256':_signature(meta)}, ensure_ascii=False, indent=1), encoding='utf8')
 
@@ -125,7 +123,7 @@ def read_manifest(
         f = folder/o
         if not f.is_file(): raise ValueError(f'{f} is missing; copy the whole folder again')
         if (n:=f.stat().st_size)!=want['bytes']: raise ValueError(f"{f} was changed or cut off: it has {n:,} bytes, and {want['bytes']:,} were saved; copy it again")
-        if _sha_file(f)!=want['sha256']: raise ValueError(f'{f} is not the file that was saved: its content has changed; copy it again')
+        if _sha256(f)!=want['sha256']: raise ValueError(f'{f} is not the file that was saved: its content has changed; copy it again')
     return meta
 
 # %% ../nbs/08_ensemble.ipynb #019bc640
@@ -153,48 +151,54 @@ class Ensemble:
 
     def predict_proba(self,
         texts:list, # Texts, each a str
-        bs:int=64,  # Texts that are read at once
+        bs:int=128, # Texts that are read at once
+        bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
     )->Tensor:      # (len(texts), n_classes), in the order of `texts`
         "Averaged probabilities at the ensemble's temperature; averages where the target is a number"
         texts,ps = texts if isinstance(texts, (str,pd.DataFrame)) else list(texts),[]
         for o in self.learners:
-            with o.no_bar(): ps.append(o.predict_proba(texts, bs=bs).cpu())
+            with o.no_bar(): ps.append(o.predict_proba(texts, bs=bs, bf16=bf16).cpu())
         p = torch.stack(ps).mean(0)
         return with_temperature(p, self.temperature, self.many) if self.labels and self.temperature!=1 else p
 
-    def predict(self,
-        texts:list, # Texts, each a str
-        bs:int=64,  # Texts that are read at once
-    )->list:        # A label per text; with several labels, those over one half; numbers where the target is a number
-        "The answer to each text"
-        p = self.predict_proba(texts, bs)
-        if not self.labels: return p.squeeze(1).tolist() if p.shape[1]==1 else p.tolist()
-        if self.many: return [[l for l,q in zip(self.labels, o) if q>.5] for o in p.tolist()]
-        return [self.labels[i] for i in p.argmax(1)]
-
-    def ys(self,
-        labels:list # A label per text, or a list of labels
-    )->Tensor:      # Numbers of the classes (n,); with several labels 0 and 1, (n, n_classes)
-        "The right answers as `fit_temperature` wants them"
-        o2i = {o:i for i,o in enumerate(self.labels)}
-        flat = [o for l in labels for o in l] if self.many else list(labels)
-        unknown = [o for o in flat if o not in o2i]
-        if unknown: raise ValueError(f'label {unknown[0]!r} is unknown to this classifier, which knows {self.labels}')
-        if not self.many: return torch.tensor([o2i[o] for o in flat], dtype=torch.long)
-        return torch.tensor([[float(o in l) for o in self.labels] for l in labels])
-
-    def calibrate(self,
-        texts:list,  # Texts that were not trained on
-        labels:list, # Their labels
-    )->Ensemble:     # Itself
-        "Find the temperature on texts that were not trained on"
-        if not self.labels: raise ValueError('the target is a number: there are no probabilities to calibrate')
-        if len(texts)!=len(labels): raise ValueError(f'{len(texts)} texts, but {len(labels)} labels')
-        self.temperature = 1.
-        self.temperature = fit_temperature(self.predict_proba(texts), self.ys(labels), self.many)
-        return self
-
     def __repr__(self): return f"Ensemble({' + '.join('backwards' if o.dls.backwards else 'forwards' for o in self.learners)}, temperature={self.temperature:.3f})"
+
+# %% ../nbs/08_ensemble.ipynb #2a893dd6
+@patch
+def predict(self:Ensemble,
+    texts:list, # Texts, each a str
+    bs:int=128, # Texts that are read at once
+)->list:        # A label per text; with several labels, those over one half; numbers where the target is a number
+    "The answer to each text"
+    p = self.predict_proba(texts, bs)
+    if not self.labels: return p.squeeze(1).tolist() if p.shape[1]==1 else p.tolist()
+    if self.many: return [[l for l,q in zip(self.labels, o) if q>.5] for o in p.tolist()]
+    return [self.labels[i] for i in p.argmax(1)]
+
+# %% ../nbs/08_ensemble.ipynb #65858748
+@patch
+def ys(self:Ensemble,
+    labels:list # A label per text, or a list of labels
+)->Tensor:      # Numbers of the classes (n,); with several labels 0 and 1, (n, n_classes)
+    "The right answers as `fit_temperature` wants them"
+    o2i = {o:i for i,o in enumerate(self.labels)}
+    flat = [o for l in labels for o in l] if self.many else list(labels)
+    unknown = [o for o in flat if o not in o2i]
+    if unknown: raise ValueError(f'label {unknown[0]!r} is unknown to this classifier, which knows {self.labels}')
+    if not self.many: return torch.tensor([o2i[o] for o in flat], dtype=torch.long)
+    return torch.tensor([[float(o in l) for o in self.labels] for l in labels])
+
+@patch
+def calibrate(self:Ensemble,
+    texts:list,  # Texts that were not trained on
+    labels:list, # Their labels
+)->Ensemble:     # Itself
+    "Find the temperature on texts that were not trained on"
+    if not self.labels: raise ValueError('the target is a number: there are no probabilities to calibrate')
+    if len(texts)!=len(labels): raise ValueError(f'{len(texts)} texts, but {len(labels)} labels')
+    self.temperature = 1.
+    self.temperature = fit_temperature(self.predict_proba(texts), self.ys(labels), self.many)
+    return self
 
 # %% ../nbs/08_ensemble.ipynb #7f4ef2cc
 @patch
