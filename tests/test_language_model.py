@@ -464,3 +464,8 @@ def test_folder_of_ours_from_elsewhere(learn, home, monkeypatch):
     server = Server(tgz({f'm-fwd/{o.name}':o.read_bytes() for o in folder.iterdir()}))
     offer(monkeypatch, server, name='m-fwd')
     assert u.load_language_model(u.download_pretrained('m')).vocab==learn.vocab
+
+def test_saved_weights_can_be_read_by_others(tmp_path):
+    u.save_weights(tmp_path/'a.safetensors', {'w':torch.zeros(2)}, {})
+    (tmp_path/'b').write_text('')
+    assert (tmp_path/'a.safetensors').stat().st_mode==(tmp_path/'b').stat().st_mode

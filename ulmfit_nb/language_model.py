@@ -127,7 +127,10 @@ def save_weights(
     kept,tied = _untie(tensors)
     kept,small = _shrink(kept, dtype)
     with atomic_path(fname) as tmp:
+        tmp.touch()
+        mode = tmp.stat().st_mode # that of any new file here: safetensors lets nobody but the owner read its files
         save_file(kept, tmp)
+        tmp.chmod(mode)
         meta = {'format':'ulmfit_nb', 'format_version':2 if small else 1, **meta, 'tied':tied, 'sha256':_sha256(tmp), 'versions':_versions()}
         if small: meta['stored_as'] = small
     with atomic_path(json_name) as tmp: Path(tmp).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding='utf8')
