@@ -1,5 +1,5 @@
 "The wheel that people install holds every module, the data, the requirements and the command"
-import email, os, shutil, subprocess, sys, tarfile, zipfile
+import email, json, os, shutil, subprocess, sys, tarfile, zipfile
 import pytest
 from packaging.requirements import Requirement
 from conftest import root
@@ -85,3 +85,43 @@ def test_installed_wheel_works_elsewhere(wheel, tmp_path):
     names = sh(sys.executable, '-c', use, site, cwd=cwd, env=env).split()
     assert {o.split('.')[1] for o in names}=={o.stem for o in (root/'ulmfit_nb').glob('*.py')}-{'__init__'}
     assert (site/'bin'/'ulmfit').exists() or (site/'Scripts'/'ulmfit.exe').exists()
+
+def test_pretrained_pair_is_small(wheel):
+    "Forwards and backwards together take 12 MB of the wheel at most, and each has its card"
+    with zipfile.ZipFile(wheel) as z:
+        files = [o for o in z.infolist() if '/pretrained/' in o.filename]
+        cards = [json.loads(z.read(o))['card'] for o in files if o.filename.endswith('model.json')]
+    assert sum(o.compress_size for o in files)<=12_000_000
+    assert sorted(o['direction'] for o in cards)==['backwards','forwards'] and all(o['licence'] and o['data'] and len(o['samples'])>1 for o in cards)
+    losses = [o['results']['as stored'][k]['loss'] for k in ('articles kept aside','WikiText-103 valid','WikiText-103 test') for o in cards]
+    assert all(abs(a-b)<.1 for a,b in zip(losses[::2], losses[1::2])), losses # the two directions guess about equally well
+
+offline = '''
+import socket, sys
+def no(*a, **k): raise OSError('no network here')
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = no
+sys.path.insert(0, sys.argv[1])
+from ulmfit_nb.all import *
+from pathlib import Path
+df = sentences().sample(300, random_state=1).reset_index(drop=True)
+for back in (False, True):
+    dls = TextDataLoaders.from_df(df, text_col='text', is_lm=True, valid_pct=.2, bs=4, seq_len=10, seed=1, backwards=back, min_freq=1)
+    learn = language_model_learner(dls, AWD_LSTM)
+    blank = language_model_learner(dls, AWD_LSTM, config=learn.spec['config'], pretrained=False)
+    assert Path(find_pretrained(default_pretrained, back)).is_relative_to(Path(sys.argv[1]).resolve())
+    with learn.no_bar(), blank.no_bar(): print(learn.validate()[0], blank.validate()[0])
+    clas = text_classifier_learner(TextDataLoaders.from_df(df, text_col='text', label_col='label', valid_pct=.2, bs=4, seed=1, backwards=back), AWD_LSTM)
+    row = clas.encoder.encoder.weight[clas.vocab.index('food')]
+    want = learn.encoder.encoder.weight[learn.vocab.index('food')]
+    assert torch.equal(row, want)
+'''
+
+def test_default_model_of_the_installed_wheel(wheel, tmp_path):
+    "Without a network, and with no model anywhere else, learners of both directions start from the model in the wheel"
+    site,cwd = tmp_path/'site',tmp_path/'elsewhere'
+    cwd.mkdir()
+    sh(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index', '--target', site, wheel)
+    env = {k:v for k,v in os.environ.items() if k!='PYTHONPATH'} | dict(ULMFIT_HOME=str(tmp_path/'home'))
+    out = sh(sys.executable, '-W', 'ignore', '-c', offline, site, cwd=cwd, env=env).split('\n')
+    losses = [tuple(map(float, o.split())) for o in out if o.strip()]
+    assert len(losses)==2 and all(a<b-1 for a,b in losses), losses
