@@ -1,6 +1,7 @@
 "The `ulmfit` command as a user meets it: files in, files out, one line for a mistake"
 import json, os, subprocess, sys
 import pandas as pd, pytest
+from ulmfit_nb.awd_lstm import has_bf16
 from ulmfit_nb.texts import sentences
 
 def ulmfit(*args, cwd=None):
@@ -40,6 +41,10 @@ def test_predict_is_what_python_says(model, files):
     for o,q,t in zip(got, p.tolist(), texts):
         assert o['text']==t and abs(o['p_negative']-q[0])<1e-6 and abs(o['p_positive']-q[1])<1e-6
         assert o['label']==['negative','positive'][q.index(max(q))]
+    if not has_bf16(): return
+    half = json.loads(ulmfit('predict', model[0], '--bf16', '--bs',2, '--json', '--', *texts).stdout)
+    off = [abs(a['p_positive']-b['p_positive']) for a,b in zip(got, half)]
+    assert 0<max(off)<.02
 
 @pytest.mark.parametrize('out', ['out.csv','out.jsonl'])
 def test_file_to_file_keeps_the_order(model, files, out):

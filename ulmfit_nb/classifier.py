@@ -11,8 +11,8 @@ from fastcore.all import L, chunked, delegates, ifnone, noop, patch
 from fastprogress.fastprogress import progress_bar
 from torch import nn, tensor, Tensor
 from torch.nn import functional as F
-from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Datasets, Learner, set_seed
-from fastai.callback.core import Callback, CancelFitException
+from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Learner, set_seed
+from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import *
 from fastai.callback.tracker import TrackerCallback
 from fastai.data.transforms import Categorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
