@@ -60,11 +60,11 @@ def test_generate(model):
     assert a!=b and a.startswith('The film') and json.loads(ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json').stdout)==[a,b]
 
 def test_demo_goes_all_the_way(tmp_path):
-    r = ulmfit('demo', '--limit',300, '--lm-epochs',1, '--out',tmp_path/'demo', '--json')
+    r = ulmfit('demo', '--limit',150, '--lm-epochs',1, '--out',tmp_path/'demo', '--json')
     assert r.returncode==0, r.stderr[-3000:]
     res = json.loads(r.stdout)
-    assert (res['train'],res['valid'])==(240,60) and 0<=res['accuracy']<=1 and 0<=res['baseline']<=1
-    assert len(set(res['generated']))==2 and all(o.startswith('The food was') for o in res['generated'])
+    assert (res['train'],res['valid'])==(120,30) and 0<=res['accuracy']<=1 and 0<=res['baseline']<=1
+    assert res['pretrained'].startswith('wiki-en-compact') and len(set(res['generated']))==2 and all(o.startswith('The food was') for o in res['generated'])
     again = ulmfit('predict', tmp_path/'demo', '--json', '--', *(o['text'] for o in res['predicted']))
     assert len(res['predicted'])==2 and json.loads(again.stdout)==res['predicted'] # what the demo's new process said
 

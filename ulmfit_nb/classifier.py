@@ -170,7 +170,7 @@ def get_text_classifier(
 # %% ../nbs/07_classifier.ipynb #3103ffbf
 recipes = dict(
     pretrained=dict(epochs=(1,1,1,2), lrs=(2e-2,1e-2,5e-3,1e-3), div=2.6), # the chapter's
-    scratch=dict(epochs=(1,1,1,4), lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3))    # for random weights
+    scratch=dict(epochs=(1,1,1,4), lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3))    # for random weights, and a small model that has read little
 
 # %% ../nbs/07_classifier.ipynb #431bad92
 class BestEpoch(TrackerCallback):

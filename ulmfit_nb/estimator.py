@@ -151,7 +151,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         epochs=None,             # Epochs of the steps of gradual unfreezing; default: those of `recipes`
         lrs=None,                # Their learning rates; default: those of `recipes`
         div=None,                # By what they fall from group to group; default: as in `recipes`
-        drop_mult=None,          # Multiplies the classifier's dropouts; default 0.5 pretrained, 0.2 from random weights
+        drop_mult=None,          # Multiplies the classifier's dropouts; default 0.5 pretrained, 0.3 if small, 0.2 from random weights
         class_weight=None,       # `balanced`, or a dict from label to weight: what an error costs
         balanced_sampling=False, # Draw each class equally often in training?
         label_smoothing=0.,      # Share of the target that is spread over all classes
@@ -354,13 +354,15 @@ def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed,
     bs = min(bs, int((~df.is_valid).sum()))
     dls = dblock.dataloaders(df, bs=bs, seq_len=self.seq_len, path=path, device=self._device())
     if self.balanced_sampling: draw_balanced(dls)
-    how = dict(class_weight=self.class_weight, label_smoothing=self.label_smoothing, drop_mult=ifnone(self.drop_mult, .5 if pre else .2))
+    gentle = pre and lm.encoder.n_hid>1000 # there is much that could be lost
+    drop_mult = ifnone(self.drop_mult, .5 if gentle else .3 if pre else .2)
+    how = dict(class_weight=self.class_weight, label_smoothing=self.label_smoothing, drop_mult=drop_mult)
     clas = self._precise(text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], pretrained=False, metrics=accuracy, **how))
     clas.model_dir = f'{_name(backwards)}_classifier'
     clas.encoder.load_state_dict(lm.encoder.state_dict())
     history.now = dict(direction=_name(backwards), stage='classifier')
-    plan = dict(recipes['pretrained' if pre else 'scratch'])
-    plan['epochs'] = enough_epochs(plan['epochs'], len(dls.train_ds), 4000 if pre else 10000)
+    plan = dict(recipes['pretrained' if gentle else 'scratch'])
+    plan['epochs'] = enough_epochs(plan['epochs'], len(dls.train_ds), 4000 if gentle else 10000)
     plan = {k:ifnone(getattr(self, k), v) for k,v in plan.items()}
     watch = dict(monitor=self.monitor, patience=self.patience) if held else {}
     per_step = {i:dict(cbs=self._keep(f'step{i}')) for i in range(len(plan['epochs']))}
