@@ -305,7 +305,7 @@ def _predicted_elsewhere(model, texts):
     return json.loads(r.stdout)
 
 # %% ../nbs/11_cli.ipynb #3ae6d67d
-demo_settings = dict(directions=('fwd','bwd'), bs=16, seq_len=32, bf16='auto')
+demo_settings = dict(directions=('fwd','bwd'), bs=32, seq_len=32, bf16='auto')
 
 @app.command()
 def demo(
