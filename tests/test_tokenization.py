@@ -193,6 +193,17 @@ def test_subwords_equal_fastai(kw, txts, tmp_path, monkeypatch):
     assert ours.vocab==[theirs.tok.id_to_piece(i) for i in range(theirs.tok.get_piece_size())]
     assert list(ours(txts))==list(theirs(txts))
 
+def test_more_characters_than_a_quarter_of_the_words(tmp_path):
+    "fastai stops at such texts; the default size grows to what the characters need, a size that was asked for does not"
+    ts = [' '.join(chr(0xac00+7*i+j) for j in range(5)) for i in range(60)]
+    with pytest.raises(RuntimeError, match='required_chars'): fai.SubwordTokenizer('ko', cache_dir=tmp_path).setup(L(ts))
+    sp = SubwordTokenizer('ko').setup(iter(ts))
+    assert len(sp.vocab)>=len({c for t in ts for c in t if c!=' '})*.99 and Tokenizer(sp, rules=[]).to_text(Tokenizer(sp, rules=[])(ts[3]))==ts[3]
+    with pytest.raises(ValueError, match=r'vocab_sz=50 is too small: the characters of these texts take \d+ pieces'): SubwordTokenizer('ko', vocab_sz=50).setup(ts)
+
+def test_nothing_is_learned_from_a_single_text_by_accident():
+    with pytest.raises(ValueError, match='call setup'): Tokenizer(SubwordTokenizer(vocab_sz=50))('a text')
+
 def test_subwords_are_quiet_and_leave_nothing(txts, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     sp = SubwordTokenizer(vocab_sz=300).setup(iter(txts))

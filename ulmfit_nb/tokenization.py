@@ -211,7 +211,6 @@ class SubwordTokenizer:
     def __call__(self,
         items, # An iterable of texts
     ):         # A generator of the list of pieces of each
-        if self.model is None: self.setup(items:=list(items))
         for b in chunked(items, 500): yield from self.sp.encode([str(t) for t in b], out_type=str, num_threads=1)
 
     def __getstate__(self): return {**self.__dict__, '_sp':None}
@@ -250,10 +249,15 @@ def setup(self:SubwordTokenizer,
     def lines(): return (l for t in maps(*L(rules), items) for l in str(t).split('\n'))
     n = self._default_sz(lines()) if self.vocab_sz is None else self.vocab_sz
     out,spec = io.BytesIO(),['▁'+s for s in self.special_toks]
-    kw = dict(vocab_size=n, hard_vocab_limit=False, model_type=self.model_type, character_coverage=self.char_coverage)
-    kw.update(byte_fallback=self.byte_fallback, input_sentence_size=self.max_sentences, user_defined_symbols=spec)
-    kw.update(unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, minloglevel=2)
-    SentencePieceTrainer.train(sentence_iterator=lines(), model_writer=out, **kw)
+    kw = dict(hard_vocab_limit=False, model_type=self.model_type, character_coverage=self.char_coverage, byte_fallback=self.byte_fallback)
+    kw.update(input_sentence_size=self.max_sentences, user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, minloglevel=2)
+    def train(n): SentencePieceTrainer.train(sentence_iterator=lines(), model_writer=out, vocab_size=n, **kw)
+    try: train(n)
+    except RuntimeError as e: # few texts in a script of many characters: these alone are more than a quarter of the words
+        if not (least := re.search(r'smaller than required_chars. \d+ vs (\d+)', str(e))): raise
+        if self.vocab_sz is not None:
+            raise ValueError(f'vocab_sz={n} is too small: the characters of these texts take {least[1]} pieces; give more, or a smaller char_coverage') from None
+        train(int(least[1]))
     self.model,self._sp = out.getvalue(),None
     if self.cache_dir: self.save(Path(self.cache_dir)/'spm.model')
     return self
