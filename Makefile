@@ -8,9 +8,9 @@ TORCH  ?=
 PY  := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test docs venv readme export nbs check wheel clean
+.PHONY: help demo test docs venv readme export nbs check wheel wiki-en clean
 help:
-	@echo 'make demo | test | docs | venv | readme | export | nbs [NB=name] | check | wheel | clean'
+	@echo 'make demo | test | docs | venv | readme | export | nbs [NB=name] | check | wheel | wiki-en | clean'
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/ulmfit demo
@@ -62,6 +62,11 @@ check: $(VENV)/.installed-dev
 
 wheel: $(VENV)/.installed-dev
 	$(PY) -m build --no-isolation --outdir dist
+
+# ulmfit-wiki-en, a package that holds nothing but pretrained models: the folders wiki-en-fwd and wiki-en-bwd in MODELS
+MODELS ?= models
+wiki-en: $(VENV)/.installed-dev
+	$(PY) tools/wiki_en.py package $(MODELS) --out dist
 
 clean:
 	rm -rf build dist *.egg-info _proc _docs docs/_build .pytest_cache .hypothesis
