@@ -35,7 +35,7 @@ def main(src, html):
         'classifier from the few labels that you have. On fastai and PyTorch.', 'Every page is here as Markdown, too: its address with `.md` at the end.']
     for caption,body in re.findall(r':caption: (.*?)\n(.*?)```', index, re.S):
         lines = []
-        for name in re.findall(r'^(?:.*<)?([\w/]+)>?$', body, re.M):
+        for name in re.findall(r'^(?:.*<)?([\w/-]+)>?$', body, re.M):
             page = next((p for p in (src/f'{name}.ipynb', src/f'{name}.md') if p.exists()), None)
             if page is None: continue
             md = clean(notebook(page) if page.suffix=='.ipynb' else page.read_text(encoding='utf8'))

@@ -197,7 +197,7 @@ def test_pictures_have_alternative_text(built, pages):
 
 def test_machines_find_the_pages(built):
     text = (built/'llms.txt').read_text(encoding='utf8')
-    listed = re.findall(r'\]\(([\w/]+)\.html\.md\)', text)
+    listed = re.findall(r'\]\(([\w/-]+)\.html\.md\)', text)
     assert set(chapters) <= set(listed)
     for o in listed:
         path = built/f'{o}.html.md'
