@@ -3,7 +3,7 @@
     python tools/demo_splits.py --out nbs/logs/demo_splits.jsonl
 
 Each split is that of `ulmfit demo --seed S`: 2,400 of the bundled sentences to train on, 600 to judge. The seeds are fixed beforehand, 1 to --splits. Every finished split
-is a line of the log, and a run that was killed goes on when started again."""
+is a line of the log; a run that was killed goes on when started again, and two runs with the same log share the splits."""
 import argparse, os
 from pathlib import Path
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -17,13 +17,13 @@ args = parser.parse_args()
 os.environ['OMP_NUM_THREADS'] = str(args.threads)
 
 import ast, tempfile, torch
+from functools import partial
 import numpy as np
 from scipy import stats
 from runs import Log
 from ulmfit_nb.cli import bag_of_words, demo_settings, train_texts
 from ulmfit_nb.texts import sentences, split_texts, stratified_sample
 torch.set_num_threads(args.threads)
-
 
 log,own = Log(args.out),{k:ast.literal_eval(v) for k,v in (o.split('=', 1) for o in args.set)}
 pre = {'auto':True, 'none':False}.get(args.pretrained, args.pretrained)
@@ -35,7 +35,8 @@ def split(seed):
     with tempfile.TemporaryDirectory() as d: r = train_texts(df, Path(d)/'m', progress=False, **{**demo_settings, 'lm_epochs':2, 'pretrained':pre, 'random_state':seed, **own})['results']
     return dict({k:r[k] for k in ('accuracy','pretrained','lm_perplexity','calibration_error','train','valid')}, fit_seconds=r['seconds'], baseline=bag_of_words(df))
 
-rows = [log.run(lambda: split(s), split=s, asked=args.pretrained, settings=own, **({'limit':args.limit} if args.limit else {})) for s in range(1, args.splits+1)]
+common = dict(asked=args.pretrained, settings=own, **({'limit':args.limit} if args.limit else {}))
+rows = log.run_all([(partial(split, s), dict(split=s, **common)) for s in range(1, args.splits+1)])
 a,b = (np.array([o[k] for o in rows]) for k in ('accuracy','baseline'))
 d = a-b
 half = stats.t.ppf(.975, len(d)-1)*d.std(ddof=1)/len(d)**.5
