@@ -281,3 +281,12 @@ def test_killed_and_taken_up_again(df, tmp_path):
     a,b = (ULMFiTClassifier.load(tmp_path/o) for o in ('whole','again'))
     for (n,x),y in zip(a.ensemble_.learners[0].model.named_parameters(), b.ensemble_.learners[0].model.parameters()): assert x.equal(y), n
     assert a.ensemble_.temperature==b.ensemble_.temperature and len(a.history_)==len(b.history_)
+
+@pytest.mark.parametrize('kw,uses', [({}, True), (dict(tokenizer='word'), True), (dict(tokenizer='subword'), False), (dict(tokenizer='char'), False), (dict(lang='de'), False)], ids=str)
+def test_default_model_only_where_it_fits(kw, uses, df, capsys, monkeypatch):
+    "The model in the package reads English words: other tokens, or another language, begin from random weights, and this is said"
+    monkeypatch.setattr('ulmfit_nb.language_model._said', set())
+    clf = ULMFiTClassifier(size='tiny', lm_epochs=0, epochs=(1,0,0,0), keep_vocab=False, **kw).fit(df.text, df.label)
+    assert clf.pretrained_==('wiki-en-compact-fwd' if uses else None)
+    assert ("'wiki-en-compact' reads word tokens, lang='en'" in capsys.readouterr().out)!=uses
+    assert clf.ensemble_.learners[0].encoder.n_hid==(400 if uses else 128)

@@ -287,6 +287,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator.ULMFiTClassifier._check_params': ( 'estimator.html#ulmfitclassifier._check_params',
                                                                                              'ulmfit_nb/estimator.py'),
+                                     'ulmfit_nb.estimator.ULMFiTClassifier._default_model': ( 'estimator.html#ulmfitclassifier._default_model',
+                                                                                              'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator.ULMFiTClassifier._device': ( 'estimator.html#ulmfitclassifier._device',
                                                                                        'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator.ULMFiTClassifier._fit_classifier': ( 'estimator.html#ulmfitclassifier._fit_classifier',

@@ -293,14 +293,20 @@ def _precise(self:ULMFiTClassifier, learn):
 
 # %% ../nbs/10_estimator.ipynb #00db4ef6
 @patch
+def _default_model(self:ULMFiTClassifier, backwards):
+    "The folder of the default pretrained model; None where there is none, or where it reads another language or other tokens than asked for"
+    try: folder = find_pretrained(default_pretrained, backwards)
+    except FileNotFoundError: why = f"There is no pretrained model '{default_pretrained}' here"
+    else:
+        has = read_meta(folder/'model.json')['tokenizer']
+        if self.lang==has.get('lang') and self.tokenizer in (None, has['kind']): return folder
+        why = f"The pretrained model '{default_pretrained}' reads {has['kind']} tokens, lang='{has.get('lang')}'"
+    _say_once(f'{why}: starting from random weights (pretrained=False says that this is wanted)')
+
+@patch
 def _start(self:ULMFiTClassifier, backwards):
     "Folder of the pretrained model, or None; and how to cut texts into tokens"
-    folder = None
-    if self.pretrained is True:
-        try: folder = find_pretrained(default_pretrained, backwards)
-        except FileNotFoundError:
-            _say_once(f"There is no pretrained model '{default_pretrained}' here: starting from random weights (pretrained=False says that this is wanted)")
-    elif self.pretrained: folder = find_pretrained(str(self.pretrained), backwards)
+    folder = self._default_model(backwards) if self.pretrained is True else find_pretrained(str(self.pretrained), backwards) if self.pretrained else None
     if self.tokenizer is None and folder and (cfg := read_meta(folder/'model.json').get('tokenizer')):
         tok = Tokenizer.from_config(cfg, folder)
         return folder,{'tok':tok.tok, 'rules':tok.rules}
