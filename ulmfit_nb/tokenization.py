@@ -921,7 +921,7 @@ class _Numberer:
     "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
     max_toks = 200_000
     def __init__(self, run, n_workers=1):
-        self.run,self.max_pieces = run,400_000//(n_workers+1 if n_workers>1 else 1) # all processes together remember so many; the main one counts, it has the table of all tokens
+        self.run,self.max_pieces = run,400_000 if n_workers==1 else 80_000 # many processes: each remembers less
         self._reset()
 
     def _reset(self):
@@ -943,7 +943,7 @@ class _Numberer:
 
     def _pieces(self, texts):
         sp = self.run.tok.sp
-        unk,rows = sp.unk_id(),[np.array(o, np.int32) for o in sp.encode(texts, out_type=int, num_threads=1)]
+        unk,rows = sp.unk_id(),sp.encode(texts, out_type='numpy', num_threads=1)
         return [self.toks.array(sp.encode(t, out_type=str)) if unk in o else o for t,o in zip(texts, rows)]
 
     def __call__(self, chunk):
