@@ -4,7 +4,8 @@
 
 FOLDER holds `imdb` (train) and `small` (trec_train, trec_test) as JSON lines. IMDb: labelled and unlabelled texts and those that are asked about are of the train half, and no film is
 in both parts. For each seed there is one pile of texts; the language models read all of it, pretrained and from scratch with the same vocabulary and as many passes, and the labelled texts
-are a sample of it. Nothing is tuned for ULMFiT, the rival is tuned by cross-validation.
+are a sample of it. Of ULMFiT only the language model's rate was chosen beforehand, by its loss on another sample of the train half; the rival is tuned by
+cross-validation.
 
 Every finished job is a line of the log, and a run that was killed goes on when started again. To use two cores start it twice, each with --threads 1: the processes share the jobs.
 `--plan` prints how many tokens the jobs read, and `--tiny` runs everything in minutes, to see that it works."""

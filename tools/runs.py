@@ -75,7 +75,7 @@ def fine_tune(texts, held, folder, pretrained=None, config=None, backwards=False
     lm = language_model_learner(dls, AWD_LSTM, **start)
     if bf16 and has_bf16(): lm.to_bf16()
     lm.model_dir,losses = folder.name+'.checkpoints',[]
-    head,body = lrs or (2e-2, 2e-3 if pretrained else 1e-2)
+    head,body = lrs or (1e-2, 8e-3 if pretrained else 1e-2) # of 2e-3 to 1e-2, 6e-3 and 1e-2 came out best on 1,500 reviews
     def fit(n, lr, name):
         lm.fit_one_cycle(n, lr, cbs=Checkpointer(name))
         losses.extend(float(o[1]) for o in lm.recorder.values)
