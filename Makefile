@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 NB     ?=
+# Options of pytest: two processes share the tests
+PYTEST ?= -n 2 --dist loadgroup
 # Where torch comes from, if not from the usual place: make test TORCH="--index-url …", as the selector on pytorch.org shows it
 TORCH  ?=
 

@@ -1,6 +1,5 @@
 "Every notebook runs, is clean, shows its results, and exports to the modules that are there"
 import json, os, shutil, subprocess, sys
-from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import find_data, root
 
@@ -19,19 +18,11 @@ def run_nb(path):
     if imdb := find_data('imdb'): env.setdefault('ULMFIT_IMDB', str(imdb)) # pages that use real reviews take them where they are found
     return subprocess.run([sys.executable, '-c', run_one, path.name, *skip_flags], cwd=path.parent, env=env, capture_output=True, text=True, timeout=1200)
 
-@pytest.fixture(scope='session')
-def runs(request):
-    "A result to wait for by notebook: as many run side by side as there are cores"
-    asked = [o.callspec.params['path'] for o in request.session.items if getattr(o, 'originalname', '')=='test_runs']
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 4))
-    yield {o:pool.submit(run_nb, o) for o in asked}
-    pool.shutdown(cancel_futures=True)
-
 each = pytest.mark.parametrize('path', nbs, ids=lambda o: o.stem)
 
 @each
-def test_runs(path, runs):
-    r = runs[path].result()
+def test_runs(path):
+    r = run_nb(path)
     assert r.returncode==0, f'{path.name} fails:\n{r.stdout[-2000:]}\n{r.stderr[-8000:]}'
 
 def test_a_notebook_that_fails_is_seen(tmp_path):
