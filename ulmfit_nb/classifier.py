@@ -178,7 +178,7 @@ class BestEpoch(TrackerCallback):
     order = TrackerCallback.order+1
     def __init__(self,
         monitor:str='valid_loss', # What to go by: 'valid_loss' or a metric's name; less is better for losses and errors
-        patience:int=None,        # End the fit after so many epochs in a row without a better one
+        patience:int=None,        # End the fit after this many epochs in a row without a better one
     ):
         less = any(o in monitor for o in ('loss','error','mse','mae','perplexity'))
         super().__init__(monitor, np.less if less else np.greater, reset_on_fit=False)
@@ -220,7 +220,7 @@ class TextClassifierLearner(TextLearner):
         *,
         lr_bs:int=None,                      # Batch size that `lrs` are meant for: they are multiplied by the data's over this
         monitor:str=None,                    # Go back to the best epoch by this: 'valid_loss' or a metric's name
-        patience:int=None,                   # Stop after so many epochs without a better one
+        patience:int=None,                   # Stop after this many epochs without a better one
         seed:int=None,                       # For a training that can be repeated
         per_step:dict=None,                  # Arguments of `fit_one_cycle` for single steps, by their number from 0
         cbs:list=None,                       # More callbacks, in all steps
