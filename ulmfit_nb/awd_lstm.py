@@ -227,7 +227,7 @@ def linear_cross_entropy(
     weight:Tensor,    # Its matrix, (vocab_sz, n_hid)
     bias:Tensor|None, # Its biases, (vocab_sz,), or None
     targ:Tensor,      # The words that came, (…)
-    rows:int=None,    # Places that are worked on at a time; default: 256 on a CPU, 4096 on a GPU
+    rows:int=None,    # Positions to work on at a time; default: 256 on a CPU, 4096 on a GPU
 )->Tensor:            # A number
     "Mean cross-entropy of the logits `hidden @ weight.T + bias`, which are never stored"
     dev = hidden.device.type

@@ -27,7 +27,7 @@ def lay_out(
     starts:torch.Tensor, # Where each document begins in `ids`, int64, (n_docs,), in the order to be read
     lens:torch.Tensor,   # Number of tokens of each document, int64, (n_docs,)
     backwards:bool=False,# Read each document from its last token to its first?
-    block:int=1<<24      # Tokens to gather at a time: what is needed besides the result depends on it
+    block:int=1<<24      # Tokens to gather at a time; bounds the memory needed besides the result
 )->torch.Tensor:         # One stream, int64, (lens.sum(),)
     "The documents at `starts` laid end to end, without a loop over documents"
     ends = lens.cumsum(0)
@@ -149,7 +149,7 @@ def from_dataset(cls:FlatDocs,
     if not isinstance(tl, TfmdLists): return cls.from_items(dataset, bool(backwards))
     rev = any(isinstance(f, ReverseText) for f in tl.tfms.fs)
     if backwards not in (None, rev):
-        raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave it out: the data carries it")
+        raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave backwards out: the data knows its direction")
     corpus,docs = _corpus_docs(tl)
     if corpus is not None: return cls.from_corpus(corpus, docs, rev)
     res = cls.from_items(tl)
@@ -158,7 +158,7 @@ def from_dataset(cls:FlatDocs,
 
 # %% ../nbs/03_batching.ipynb #ccac53b2
 class ResumableDL(TfmdDL):
-    "A `TfmdDL` whose pass over the data can be taken up again in the middle"
+    "A `TfmdDL` whose pass over the data can be resumed in the middle"
     order,_resume = None,None
 
     def state_at(self,
@@ -175,9 +175,9 @@ class ResumableDL(TfmdDL):
         return self
 
     def set_rng(self,
-        state # As `state_at` gives it as `rng`
+        state # The `rng` of a `state_at`
     ):
-        "Let the orders of later passes be drawn as from `state` on"
+        "Draw the orders of later passes from this state of the random numbers on"
         version,keys,gauss = state
         self.rng.setstate((version,tuple(keys),gauss))
 

@@ -88,9 +88,9 @@ def _check_col(df, col, what, where='', way_out=None, texts=True):
 def check_texts(
     df:pd.DataFrame, # A text in each row
     text_col='text', # Name of the text column, or a list of names
-    label_col=None,  # Name of the label column; without it, labels are not looked at
+    label_col=None,  # Name of the label column; without it, labels are not checked
 )->pd.DataFrame:     # `df` itself
-    "`df`, once every row has a text and (with `label_col`) a label of at least two kinds; a ValueError names what is wrong where"
+    "`df`, once every row has a text and (with `label_col`) a label of at least two kinds; a ValueError says what is wrong, and where"
     for col in L(text_col): _has_col(df, col)
     if not len(df): raise ValueError("no texts: the table has no rows")
     for col in L(text_col): _check_col(df, col, 'text')
@@ -226,13 +226,13 @@ def read_texts(
     label_col=None,      # Name of the label column; default: `label` where there is one; `False` leaves labels out
     *,
     folders=None,        # Look only into these folders of a folder, as in fastai's `get_text_files`
-    encoding='utf8',     # How the bytes of a file are to be read
-    errors='strict',     # What happens at bytes that can't be: 'strict' raises, 'replace' and 'ignore' go on
+    encoding='utf8',     # Encoding of the files
+    errors='strict',     # What to do with bytes that can't be decoded: 'strict' raises, 'replace' and 'ignore' go on
     mark_fields=None,    # Mark joined columns with `xxfld n`? Default: where there are several
     drop_missing=False,  # Leave out rows whose text (or named label) is missing, instead of raising?
     **kwargs             # Passed to `pd.read_csv`: `sep`, `header`, `quoting`, …
 )->pd.DataFrame:         # `text`, `label` where there are labels, then the other columns; rows counted from 0
-    "One table of texts and labels from any source; a ValueError names what is wrong where"
+    "One table of texts and labels from any source; a ValueError says what is wrong, and where"
     pick = dict(text_col=text_col, label_col=label_col, mark_fields=mark_fields, drop_missing=drop_missing)
     if not isinstance(source, (str,os.PathLike)): return _tidy(_as_table(source), **pick)
     path = Path(source).expanduser()
@@ -293,8 +293,8 @@ def stream_texts(
     text_col=None,   # Column or field of the text, or a list of names to join; default: `text`, or the only one
     *,
     lines=False,     # Is each line of a .txt file a text? Default, and always in a folder: the file is one
-    encoding='utf8', # How the bytes of a file are to be read
-    errors='strict'  # What happens at bytes that can't be: 'strict' raises, 'replace' and 'ignore' go on
+    encoding='utf8', # Encoding of the files
+    errors='strict'  # What to do with bytes that can't be decoded: 'strict' raises, 'replace' and 'ignore' go on
 ):                   # Generator of str
     "One text after the other, with no more of them in memory than needed; a ValueError names file and row"
     if isinstance(source, (str,os.PathLike)): source = [Path(source)]
