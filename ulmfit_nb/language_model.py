@@ -61,9 +61,9 @@ def quantize_rows(
     t:torch.Tensor # Matrix, float, (…, n)
 )->tuple:          # Numbers of steps, int8 like `t`, and each row's step, float16, (…, 1)
     "`t` in 255 steps per row; the error is half a step at most"
-    if not t.isfinite().all(): raise ValueError('there are numbers in it that are not finite: it cannot be stored in 8 bits')
+    if not t.isfinite().all(): raise ValueError('some of the weights are not finite (inf or nan), so they cannot be stored in 8 bits: the model is damaged, or its training went wrong')
     step = (t.abs().amax(-1, keepdim=True)/127).clamp(min=6e-8).half()
-    if not step.isfinite().all(): raise ValueError(f'the largest number in it, {float(t.abs().max()):g}, is too large for 8 bits per weight')
+    if not step.isfinite().all(): raise ValueError(f'the largest of the weights, {float(t.abs().max()):g}, is too large for 8 bits per weight')
     return (t/step.float()).round().clamp(-127, 127).to(torch.int8), step
 
 def dequantize_rows(
@@ -101,7 +101,7 @@ def _grow(tensors, how, fname):
 
 # %% ../nbs/05_language_model.ipynb #dc8073fc
 def _untie(tensors):
-    "`tensors` on the CPU without those that are others again, and by the names of these, of which"
+    "`tensors` on the CPU, each stored once; and for each name that is left out, the name of the tensor that it is tied to"
     first,tied = {},{}
     for k,t in tensors.items():
         key = (t.untyped_storage().data_ptr(), t.storage_offset(), tuple(t.shape), t.stride()) if t.numel() else k
@@ -157,7 +157,7 @@ def read_meta(
 )->dict:
     "The description of saved weights, checked to be ours and not from the future"
     fname = Path(fname)
-    if not fname.exists(): raise FileNotFoundError(f'{fname} does not exist')
+    if not fname.exists(): raise FileNotFoundError(f'{fname} does not exist: no model was saved there, or only a part of it was copied')
     try: meta = json.loads(fname.read_text(encoding='utf8'))
     except ValueError as e: raise ValueError(f'{fname} is damaged, it is no JSON: {e}') from None
     if not isinstance(meta, dict) or meta.get('format')!='ulmfit_nb': raise ValueError(f'{fname} does not describe a model of ulmfit_nb')
