@@ -291,7 +291,7 @@ def generate(self:LMLearner,
     stop:bool=False,      # End a text where the model would begin a new one?
     generator:torch.Generator=None, # Source of chance, in place of `seed`
     decoder=None,         # Function of a list of tokens that gives the tokens to join; default: the tokenizer's way back to text
-    beams:int=None,       # Search for the likeliest text with so many beams, instead of drawing
+    beams:int=None,       # Search for the likeliest text with this many beams, instead of drawing
     bf16:bool=False,      # LSTM weights in bfloat16? Only for CPUs that have it
     **kwargs              # `top_k`, `top_p`, `min_p`, see `next_probs`
 )->list:                  # Each prompt with what was written, list of str
