@@ -24,7 +24,7 @@ def train_texts(
     progress=True,        # Show progress bars and tables?
     **params              # Settings of `ULMFiTClassifier`
 )->dict:                  # The classifier `clf`, and `results`: dict of numbers
-    "Train a classifier, save it as `out`, and say how well it does on the validation part"
+    "Train a classifier, save it as `out`, and measure it on the validation part"
     import numpy as np
     from ulmfit_nb.ensemble import calibration_error
     from ulmfit_nb.estimator import ULMFiTClassifier

@@ -97,7 +97,7 @@ def hold_out(
 def enough_epochs(
     epochs:tuple, # Epochs of each step, as in `recipes`
     n:int,        # Texts to learn from
-    n_seen:int,   # How many should be read in the last step, counting repetitions
+    n_seen:int,   # Texts that the last step should read at least, counting repetitions
     most:int=20   # Epochs of the last step at most
 )->tuple:         # The same, or with a longer last step
     "`epochs` with enough of them in the last step for `n` texts"
@@ -145,18 +145,18 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         keep_vocab=True,         # Keep words that only the pretrained model knows? Texts to come may use them
         seq_len=72,              # Tokens that are read at once
         bs=None,                 # Batch size; default: by the number of texts and the device
-        lm_epochs=4,             # Epochs of the language model; 0: none. A pretrained one begins with one frozen epoch more
+        lm_epochs=4,             # Epochs of the language model; 0: none. A pretrained one has one epoch more at the start, frozen
         lm_lr=None,              # Its learning rate; default 2e-3 fine-tuning, 1e-2 from random weights
         lm_drop_mult=None,       # Multiplies its dropouts; default 0.3 fine-tuning, 0.1 from random weights
         epochs=None,             # Epochs of the steps of gradual unfreezing; default: those of `recipes`
         lrs=None,                # Their learning rates; default: those of `recipes`
-        div=None,                # By what they fall from group to group; default: as in `recipes`
+        div=None,                # Each group's rate is that of the group above, divided by this; default: as in `recipes`
         drop_mult=None,          # Multiplies the classifier's dropouts; default 0.5 pretrained, 0.3 if small, 0.2 from random weights
         class_weight=None,       # `balanced`, or a dict from label to weight: what an error costs
         balanced_sampling=False, # Draw each class equally often in training?
         label_smoothing=0.,      # Share of the target that is spread over all classes
         monitor=None,            # Keep the best epoch by this: `valid_loss` or `accuracy`
-        patience=None,           # Stop after so many epochs without a better one
+        patience=None,           # Stop after this many epochs without a better one
         validation_fraction=.1,  # Share of the labelled texts that is held out, where `fit` is given no `valid`
         calibrate=True,          # Find a temperature on the held-out part?
         checkpoint_dir=None,     # Folder in which an interrupted `fit` finds its state again
@@ -421,7 +421,7 @@ def _part(self:ULMFiTClassifier, what, d): return what if d==self.directions_[0]
 @patch
 def save(self:ULMFiTClassifier,
     folder,                 # Made, or replaced where it holds a classifier of this kind
-    language_models=True    # Save these, too? They are as large again
+    language_models=True    # Save the language models too? They double the size
 )->Path:
     "Write all that is needed to answer elsewhere: settings, labels, temperature, and for each direction weights, vocabulary, tokenizer and rules"
     check_is_fitted(self, 'ensemble_')
