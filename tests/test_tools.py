@@ -120,3 +120,41 @@ def test_card(road, tmp_path):
     assert got['tokens_of_wikitext']==16 and got['unk_left_out']==1 and math.isclose(math.log(got['perplexity_per_token_of_wikitext']), sum(want)/16, abs_tol=1e-3)
     held = card['results']['before rounding']['articles kept aside']
     assert 0<held['texts']<600 and abs(held['loss']-card['pretraining']['valid_loss'])<.15 # the stream that pretrain validates on cuts off its end
+
+def imdb_like(d):
+    "A folder as `tools/imdb.py` wants it, of bundled sentences"
+    d.mkdir()
+    df = sentences().sample(frac=1, random_state=0)
+    for i,(name,labelled) in enumerate((('train',True), ('test',True), ('unsup',False))):
+        part = df[i*400:(i+1)*400]
+        rows = [dict(id=k, label=r.label[:3] if labelled else 'unsup', rating=0, movie=f'{name}{k//4}', text=r.text) for k,r in enumerate(part.itertuples())]
+        with lzma.open(d/f'{name}.jsonl.xz', 'wt', encoding='utf8') as f: f.write('\n'.join(map(json.dumps, rows)))
+    return d
+
+def test_all_of_imdb_at_small_size(tmp_path):
+    "From reviews to the look at the test half, both directions; what is done isn't done again; nothing is mixed with other settings"
+    run = [sys.executable, '-W', 'ignore', str(Path(__file__).parent.parent/'tools'/'imdb.py'), str(imdb_like(tmp_path/'imdb')), '--out', str(tmp_path/'out'), '--pretrained', 'none', '--small', '--lm-epochs', '1']
+    env = os.environ | dict(OMP_NUM_THREADS='1')
+    def go(*more): return subprocess.run([*run, *more], env=env, capture_output=True, text=True, timeout=1000)
+    first = go()
+    assert not first.returncode, first.stderr[-3000:]
+    def rows(name='log'): return [json.loads(o) for o in (tmp_path/'out'/f'{name}.jsonl').read_text().splitlines()]
+    assert [o['job'] for o in rows()]==['data','language model','tune','tune','chosen']
+    second = go('--directions', 'fwd', 'bwd', '--test')
+    assert not second.returncode, second.stderr[-3000:]
+    done = rows()
+    assert [o['job'] for o in done[5:]]==['language model','tune','final','final','test']
+    res = done[-1]['results']
+    assert set(res)=={'fwd 1','bwd 1','both 1','all','errors'} and done[-1]['n']==40
+    with np.load(tmp_path/'out'/'test_probs.npz') as f:
+        both = (f['fwd_1']+f['bwd_1'])/2
+        assert abs(res['both 1']['accuracy']-(both.argmax(1)==f['y']).mean())<1e-6
+        wrong = [(f[f'{d}_1'].argmax(1)!=f['y']) for d in ('fwd','bwd')]
+    assert res['errors']==dict(only_first=(wrong[0]&~wrong[1]).sum(), only_second=(wrong[1]&~wrong[0]).sum(), in_both=(wrong[0]&wrong[1]).sum())
+    assert all(o['p']>=.5 for o in done[-1]['worst']) and len(done[-1]['worst'])==min(20, round(40*(1-res['both 1']['accuracy'])))
+    epochs = rows('epochs')
+    assert {o['job'] for o in epochs}=={'language model','classifier'} and all(o['tokens_per_second']>0 and o['valid_loss']>0 for o in epochs)
+    assert [o['epoch'] for o in epochs if o.get('name')=='tuned_fwd_1_0']==[0,0,1]
+    assert not go('--directions', 'fwd', 'bwd', '--test').returncode and rows()==done and rows('epochs')==epochs
+    other = go('--lm-lr', '0.5')
+    assert other.returncode and 'is of other settings' in other.stderr and rows()==done
