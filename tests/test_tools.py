@@ -158,3 +158,13 @@ def test_all_of_imdb_at_small_size(tmp_path):
     assert not go('--directions', 'fwd', 'bwd', '--test').returncode and rows()==done and rows('epochs')==epochs
     other = go('--lm-lr', '0.5')
     assert other.returncode and 'is of other settings' in other.stderr and rows()==done
+
+def test_beside_fastai_at_small_size(tmp_path):
+    "Both sides start from the same weights: after an epoch with the same settings they are about as good"
+    run = [sys.executable, '-W', 'ignore', str(Path(__file__).parent.parent/'tools'/'side_by_side.py'), str(imdb_like(tmp_path/'imdb')), '--out', str(tmp_path/'log.jsonl'), '--small']
+    r = subprocess.run(run, env=os.environ | dict(OMP_NUM_THREADS='1'), capture_output=True, text=True, timeout=600)
+    assert not r.returncode, r.stderr[-3000:]
+    rows = [json.loads(o) for o in (tmp_path/'log.jsonl').read_text().splitlines()]
+    loss = {(o['job'],o['side']):o['valid_loss'][-1] for o in rows if o['job']!='profile'}
+    assert len(loss)==7 and abs(loss['language model','fastai, ids in memory']-loss['language model','ours, same settings'])<.05
+    assert all(o['tokens_per_second']>0 for o in rows if o['job']!='profile') and len(rows[-1]['milliseconds'])==10

@@ -44,7 +44,9 @@ class EpochLog(Callback):
         if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
     def after_batch(self):
         if self.training: self.n += self.x.numel()
-    def after_train(self): self.seconds = time.perf_counter()-self.start
+    def after_train(self):
+        if torch.cuda.is_available(): torch.cuda.synchronize() # what was asked of the GPU is done
+        self.seconds = time.perf_counter()-self.start
     def after_epoch(self):
         names,values = self.recorder.metric_names[1:-1],[float(o) for o in self.recorder.values[-1]]
         gb = torch.cuda.max_memory_allocated()/1e9 if torch.cuda.is_available() else None
