@@ -54,7 +54,7 @@ export: $(VENV)/.installed-dev
 	$(PY) tools/readme.py
 
 nbs: $(VENV)/.installed-dev
-	$(VENV)/bin/nbdev-test $(if $(NB),nbs/$(NB).ipynb) --save --n-workers 2
+	OMP_NUM_THREADS=1 $(VENV)/bin/nbdev-test $(if $(NB),nbs/$(NB).ipynb) --save --n-workers 2
 	$(VENV)/bin/nbdev-clean $(if $(NB),--fname nbs/$(NB).ipynb)
 	$(PY) tools/readme.py
 
