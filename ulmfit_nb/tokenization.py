@@ -123,7 +123,7 @@ text_postproc_rules = [replace_space]
 
 # %% ../nbs/01_tokenization.ipynb #8b121cfa
 class BaseTokenizer:
-    "Tokens are what stands between two `split_char`"
+    "Splits each text at `split_char`, and does nothing else"
     kind = 'split'
     def __init__(self,
         split_char=' ', # Where to split
@@ -146,7 +146,7 @@ def _blank(lang):
 
 # %% ../nbs/01_tokenization.ipynb #bbd41c6d
 def _cut_out(words, t):
-    "The parts of `t`, and whether each is one of `words`"
+    "`t` cut into parts, and for each part whether it is one of `words`"
     parts = re.split(r'(?<!\S)(' + '|'.join(map(re.escape, words)) + r')(?!\S) ?', t)
     return [(p,i%2==1) for i,p in enumerate(parts) if p]
 
@@ -157,7 +157,7 @@ class WordTokenizer:
     def __init__(self,
         lang='en',         # A language code of spaCy's
         special_toks=None, # Words never to split, `text_spec_tok` by default
-        buf_sz=5000,       # Kept for fastai's signature: texts are streamed one by one
+        buf_sz=5000,       # Has no effect, as texts are streamed one by one; there for fastai's signature
     ):
         self.lang,self.buf_sz,self.special_toks = lang,buf_sz,list(ifnone(special_toks, text_spec_tok))
         self._load()
@@ -200,7 +200,7 @@ class SubwordTokenizer:
         char_coverage=None,   # Share of the characters that get a piece: 0.99999 for European languages, else 0.9998
         cache_dir=None,       # A folder that gets a copy of the trained model, `spm.model`
         byte_fallback=False,  # Spell unknown characters as bytes, so that nothing is lost?
-        max_sentences=0,      # Train on a sample of so many lines at most, more than 100; 0 for all
+        max_sentences=0,      # Train on a random sample of at most this many lines (more than 100); 0 for all
     ):
         store_attr('vocab_sz,max_vocab_sz,model_type,cache_dir,byte_fallback,max_sentences,lang')
         self.special_toks = list(ifnone(special_toks, text_spec_tok))
@@ -265,7 +265,7 @@ def setup(self:SubwordTokenizer,
 # %% ../nbs/01_tokenization.ipynb #86aeb960
 @patch
 def save(self:SubwordTokenizer,
-    fname, # Where to
+    fname, # The file to write
 )->Path:   # `fname`
     "Write the SentencePiece model"
     fname = Path(fname)
@@ -275,7 +275,7 @@ def save(self:SubwordTokenizer,
 
 @patch
 def config(self:SubwordTokenizer):
-    "What there is to know about it but the model itself"
+    "The settings of the tokenizer, and a hash in place of its model"
     res = {k:getattr(self,k) for k in 'kind lang special_toks model_type byte_fallback'.split()}
     return dict(res, n_pieces=self.sp.get_piece_size(), sha256=hashlib.sha256(self.model).hexdigest())
 
@@ -338,7 +338,7 @@ def _tree(p): return 'all',[_node(*o) for o in p]
 
 # %% ../nbs/01_tokenization.ipynb #d0c7b510
 def _live(node, chars, sets):
-    "Could `node` match in a text of `chars` only? The sets of its places, other than dead ends, are added to `sets`"
+    "Could `node` match in a text of `chars` only? Adds the sets that its positions admit to `sets`, without branches that can't match"
     kind,arg = node
     if kind=='set':
         sets.add(arg)
@@ -351,12 +351,12 @@ def _live(node, chars, sets):
 
 # %% ../nbs/01_tokenization.ipynb #1814bfb6
 class _Shapes:
-    "Tokens of pieces without whitespace by spaCy's tokenizer `tk`, from the cuts of others of the same shape; None where only spaCy can tell"
+    "The tokens that spaCy's tokenizer `tk` makes of pieces without whitespace, from the cuts of their shape; None where only spaCy can tell"
     lower,digits,max_shapes = 'abcdefghijklmnopqrstuvwxyz','0123456789',50_000
     def __init__(self,
         tk,            # spaCy's tokenizer
-        patience=8,    # Pieces with a new set of characters that are left to spaCy
-        special=None,  # Tokens of its special cases, asked of `tk` by default
+        patience=8,    # How many pieces with a new set of characters go to spaCy before a table is made for it
+        special=None,  # Each special case with its tokens, asked of `tk` by default
     ):
         self.tk,self.patience,self.tables,self.shapes = tk,patience,{},{}
         self.special = {s:[o.text for o in tk(s)] for s in tk.rules} if special is None else special
@@ -371,7 +371,7 @@ class _Shapes:
         if f.__name__ not in ('search','finditer','match') or pat.flags & ~(re.UNICODE|re.VERBOSE): raise ValueError('a pattern of another kind')
         return _tree(sre_parse.parse(pat.pattern, pat.flags))
     def _try(self, f):
-        "A tree that is always live where `f` can't be read, and never where there is no `f`"
+        "The tree of `f`; one that always can match where `f` can't be parsed, and one that never can where there is no `f`"
         if not f: return 'any',[]
         try: return self._parse(f)
         except Exception: return 'all',[]
@@ -379,7 +379,7 @@ class _Shapes:
 # %% ../nbs/01_tokenization.ipynb #c18e2f88
 @patch
 def _table(self:_Shapes, rest):
-    "Each letter and digit to the first one that is treated alike in pieces with the other characters `rest`; False where `token_match` may say something"
+    "A table from each letter and digit to the first one that is treated alike, in pieces with the other characters `rest`; False where `token_match` could match"
     chars,sets = {*self.lower, *rest, *(self.digits if '0' in rest else '')},set()
     if _live(self.whole[0], chars, set()): return False
     for o in self.affixes: _live(o, chars, sets)
@@ -445,7 +445,7 @@ def __call__(self:_Shapes, ws):
 
 @patch
 def _known(self:_Shapes, rest, n):
-    "`_table`, once for each set of characters; the first pieces with a new set are left to spaCy, which for a rare set is less work"
+    "`_table`, made once for each set of characters; None for the first pieces with a new set: they are left to spaCy, which for a rare set is less work"
     k = ''.join(sorted(set(rest)))
     table = self.tables.get(k, 0)
     if type(table) is int: self.tables[k] = table = table+n if table+n<=self.patience else self._table(k)
@@ -453,7 +453,7 @@ def _known(self:_Shapes, rest, n):
 
 # %% ../nbs/01_tokenization.ipynb #372310fa
 def _looked_up(d, ks, dtype=np.int32):
-    "`d[k]` for each of `ks` as an array; an `array` from a list is half the time of `np.fromiter`"
+    "`d[k]` for each of `ks` as an array; making an `array` from a list is faster than `np.fromiter`"
     a = array('q' if dtype==np.int64 else 'i', list(map(d.__getitem__, ks)))
     return np.frombuffer(a, dtype) if a else np.zeros(0, dtype)
 
@@ -479,7 +479,7 @@ def _local(p):
 def _spaced(c, three): return c in '/#\\' or three==c*3
 
 def _pieces(t):
-    "`xxbos`, the words of `t`, and what is between two of them where it isn't just spaces"
+    "`xxbos`, the words of `t`, and the whitespace between two of them where it isn't just spaces"
     if t.isprintable(): return [BOS, *t.split()] # all whitespace but the space counts as not printable
     res,gap = [BOS],''
     t = t.strip()
@@ -501,7 +501,7 @@ class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
     def __init__(self,
-        max_pieces=100_000, # When it holds so many, the later half is forgotten
+        max_pieces=100_000, # When it holds more, it forgets the later half
     ):
         self.max_pieces = max_pieces
         self._load()
@@ -522,12 +522,12 @@ class RuleMemo:
             self.size += len(new) + len(text)//100
         if self.size<=self.max_pieces//2: self.half = len(self.kinds),self.size
 
-    def _keep(self, at, new, ruled): pass # PieceMemo makes tokens of them
+    def _keep(self, at, new, ruled): pass # PieceMemo makes tokens from them
 
 # %% ../nbs/01_tokenization.ipynb #41c97fea
 @patch
 def _where(self:RuleMemo, docs, at):
-    "The documents in which the places `at` of all documents together are"
+    "The documents that hold the positions `at`, counted through all documents laid end to end"
     return np.unique(np.searchsorted(np.cumsum([len(o) for o in docs]), at, side='right')).tolist()
 
 @patch
@@ -568,7 +568,7 @@ def numbers(self:RuleMemo,
 
 @patch
 def _text(self:RuleMemo, ids, ruled):
-    "The text of pieces after all rules, from what they are after them: words with a space between them where there is no gap"
+    "The text of a document after all rules, from what they made of its pieces (`ruled`): a space between two words where there is no gap"
     gaps,res,at = np.flatnonzero(self.kinds[ids]==self.gap),[],0
     for g in gaps.tolist():
         res += [' '.join(ruled[at:g]), ruled[g]]
@@ -590,7 +590,7 @@ class _Capitals(dict):
 
 # %% ../nbs/01_tokenization.ipynb #7be51d0d
 def _codes(t):
-    "The characters of `t` as numbers, and which of them are whitespace, with one more at each end"
+    "The characters of `t` as numbers, and a mask of its whitespace, with one more `True` at each end"
     c = np.frombuffer(t.encode('utf-32-le', 'surrogatepass'), np.uint32)
     white = np.ones(len(c)+2, bool)
     white[1:-1] = _white[np.minimum(c, 0x3001)]
@@ -604,7 +604,7 @@ def _thrice(t):
     return at[~white[1:][at]]
 
 def _again(t):
-    "Where in `t` a word may come three times in a row: wherever it does, and at few other places"
+    "Where in `t` a word may come three times in a row: wherever one does, and rarely elsewhere"
     c,white = _codes(t)
     edges = np.flatnonzero(white[1:]!=white[:-1])
     start,end = edges[::2],edges[1::2]
@@ -615,11 +615,11 @@ def _again(t):
 
 # %% ../nbs/01_tokenization.ipynb #5cf92141
 class DefaultRules:
-    "Calls return texts as the default rules leave them, many texts at once"
+    "Applies the default rules to many texts at once; a call takes a list of texts and returns a list"
     def __init__(self): self.capitals = _Capitals()
 
     def _where(self, find, rule, texts):
-        "`texts`, with `rule` applied to those in which `find` finds a place"
+        "`texts`, with `rule` applied to those in which `find` finds something"
         at = find(_sep.join(texts))
         docs = np.unique(np.searchsorted(np.cumsum([len(o)+1 for o in texts]), at, side='right')).tolist() if len(at) else []
         for d in docs: texts[d] = rule(texts[d])
@@ -661,11 +661,11 @@ def _last_look(tk, full, bare):
 
 # %% ../nbs/01_tokenization.ipynb #f6085493
 class PieceMemo(RuleMemo):
-    "Calls return the tokens of a text under the default rules, from the remembered tokens of its pieces"
+    "Tokens of texts under the default rules, put together from the remembered tokens of their pieces"
     def __init__(self,
         tok,                # A `WordTokenizer`
         post=True,          # Apply `replace_space`?
-        max_pieces=100_000, # When it holds so many, the later half is forgotten
+        max_pieces=100_000, # When it holds more, it forgets the later half
     ):
         self.tok,self.post = tok,post
         self.direct,self.full,bare = _copies(tok.spacy)
@@ -716,7 +716,7 @@ def _keep(self:PieceMemo, at, new, ruled):
 # %% ../nbs/01_tokenization.ipynb #cfd0d27a
 @patch
 def _apart(self:PieceMemo, ids):
-    "Is no marked piece beside one with which it could make a special case?"
+    "True where no marked piece stands beside one with which it could form a special case"
     ps = [self.places.names[i] for i in ids]
     for i in np.flatnonzero(self.kinds[ids] & self.retold).tolist():
         near = [[o.text for o in self.direct(p[p[0]==' ':])] if p.isspace() else self._plain(p) for p in ps[max(i-1,0):i+2]]
@@ -731,7 +731,7 @@ def _plain(self:PieceMemo, p):
 
 @patch
 def _whole(self:PieceMemo, ids):
-    "The number of a text that can't be taken to pieces"
+    "The number of a text that is tokenized as a whole"
     ps = [self.places.names[i] for i in ids]
     t = self._text(ids, [p if p.isspace() else _local(p).lower().strip() for p in ps])
     self.places.names.append('')
@@ -834,7 +834,7 @@ _job = None
 def _start_worker(job):
     "Unpack this process's `job`; spaCy would import torch, which no tokenizer needs"
     global _job
-    atexit.register(os._exit, 0) # at the end nothing has to be taken apart, which takes long where much is remembered
+    atexit.register(os._exit, 0) # exit without Python's clean-up, which takes long where much is remembered
     hide = 'torch' not in sys.modules
     if hide: sys.modules['torch'] = None
     try: __import__('spacy')
@@ -875,7 +875,7 @@ def _watched(todo, total):
         bar.update(start+len(chunk))
 
 def _total(texts, progress):
-    "How many texts a progress bar should count; None for no bar: not asked for, nobody looks at the screen, or the number isn't known"
+    "How many texts a progress bar should count; None for no bar: it isn't wanted, the output isn't a terminal, or the number isn't known"
     return len(texts) if ifnone(progress, sys.stdout.isatty()) and hasattr(texts, '__len__') else None
 
 # %% ../nbs/01_tokenization.ipynb #435f3747
@@ -883,7 +883,7 @@ def run_chunks(
     f,            # A function of a list of texts; it must be picklable where `n_workers>1`
     texts,        # An iterable of texts, read as needed
     n_workers=1,  # Processes
-    chunk_sz=500, # Texts a time, fewer where they are long
+    chunk_sz=500, # Texts in a chunk, fewer where they are long
     total=None,   # The number of texts, for a progress bar; None for no bar
 ):                # A generator of `f(chunk)`, in order
     "`f` of each chunk of `texts`, in order, computed by `n_workers` processes a few chunks ahead"
@@ -918,7 +918,7 @@ def _no_gc():
 
 # %% ../nbs/01_tokenization.ipynb #5dbc7b24
 class _Numberer:
-    "Texts to their distinct tokens in order of appearance, places in that list, and lengths"
+    "Turns texts into their distinct tokens in order of appearance, the place of each token in that list, and the lengths of the texts"
     max_toks = 200_000
     def __init__(self, run, n_workers=1):
         self.run,self.max_pieces = run,400_000 if n_workers==1 else 80_000 # many processes: each remembers less
@@ -1060,7 +1060,7 @@ _kinds = {c.kind:c for c in (WordTokenizer, SubwordTokenizer, CharTokenizer, Bas
 @patch
 def config(self:Tokenizer)->dict: # JSON-able
     "What is needed to make this tokenizer again; a ValueError where a rule or the tokenizer has no name to save it by"
-    way = "so a saved model can't name {}: save without, and give {} to Tokenizer.from_config"
+    way = "so a saved model can't name {}: save only the weights, with torch.save(learn.model.state_dict(), file), and give {} again when you make the learner to load them"
     bad = [getattr(r, '__name__', repr(r)) for r in self.rules if _ours(r) not in _named.values()]
     if bad: raise ValueError(f"the rules {', '.join(bad)} are not from this package, {way.format('them','rules=')}")
     if type(self.tok) not in _kinds.values(): raise ValueError(f"{type(self.tok).__name__} is not from this package, {way.format('it','tok=')}")
@@ -1069,7 +1069,7 @@ def config(self:Tokenizer)->dict: # JSON-able
 # %% ../nbs/01_tokenization.ipynb #d16db54f
 @patch
 def save_files(self:Tokenizer,
-    folder, # Where to
+    folder, # The folder to write to
 )->list:    # Paths written
     "Write what `config` can't hold: the SentencePiece model"
     return [self.tok.save(Path(folder)/'spm.model')] if isinstance(self.tok, SubwordTokenizer) else []
