@@ -25,7 +25,7 @@ def make_vocab(
     min_freq=3,        # Tokens seen less often are left out
     max_vocab=60000,   # Tokens to keep at most, special ones included; None for all
     special_toks=None, # Tokens that come first in any case, `text_spec_tok` by default
-)->list:               # Tokens; their place is their id
+)->list:               # Tokens; the id of each is its place in this list
     "The vocabulary: special tokens first, then by frequency, filled with `xxfake` to a multiple of 8"
     special_toks = list(ifnone(special_toks, text_spec_tok))
     spec = set(special_toks)
@@ -35,7 +35,7 @@ def make_vocab(
 
 # %% ../nbs/02_numericalization.ipynb #3a65ceca
 class _O2I(dict):
-    "Token to id; unknown ones have the id of `xxunk`, and none is added by asking"
+    "Token to id; an unknown one has the id of `xxunk`, and isn't added when it is asked for"
     def __init__(self, vocab):
         super().__init__((v,i) for i,v in reversed(list(enumerate(vocab))) if v!='xxfake')
         self.unk = self.get(UNK, 0)
@@ -48,8 +48,8 @@ class Corpus:
     def __init__(self,
         ids,                   # Ids of all documents, one after the other: int32, (n_tokens,)
         offsets,               # Where each document begins, and the end: int64, (n_docs+1,)
-        vocab,                 # Tokens; their place is their id
-        counts=None,           # How often each of `vocab` was seen; counted from `ids` when asked for by default
+        vocab,                 # Tokens; the id of each is its place in this list
+        counts=None,           # How often each of `vocab` was seen; by default counted from `ids` when first asked for
         tokenizer_config=None, # `Tokenizer.config()` of what made the tokens
         files=None,            # Relative path of each document, where they were files
         fingerprint=None,      # Hash of texts and settings
@@ -87,7 +87,7 @@ def counter(self:Corpus): return Counter({t:int(c) for t,c in zip(self.vocab, se
 class TokenizedDoc(Sequence):
     "Document `i` of a corpus as a sequence of tokens, looked up when asked for"
     def __init__(self,
-        corpus:Corpus, # Where it is
+        corpus:Corpus, # The corpus that it belongs to
         i:int,         # Its number there
     ): self.corpus,self.i = corpus,i
     def __len__(self): return int(self.corpus.offsets[self.i+1]-self.corpus.offsets[self.i])
@@ -185,7 +185,7 @@ def open(cls:Corpus,
 
 # %% ../nbs/02_numericalization.ipynb #9bbe1b0c
 def _checked(texts, col=None):
-    "`texts`, with an error that names the row and column of the first that is none"
+    "`texts`, with an error that names the row and column of the first that is no text"
     col = ifnone(col, getattr(texts, 'name', None))
     at = f' of column {col!r}' if col is not None else ''
     way = f'drop it with df.dropna(subset=[{col!r}])' if col is not None else 'leave it out'
@@ -273,7 +273,7 @@ def from_texts(cls:Corpus,
     n_workers=1,     # Processes
     path=None,       # Write it to this folder as it grows, instead of to memory
     files=None,      # Relative path of each text, where they are files
-    chunk_sz=500,    # Texts a time, fewer where they are long
+    chunk_sz=500,    # Texts in a chunk, fewer where they are long
     progress=None,   # Show a progress bar? By default in a terminal, where the number of texts is known
 ):
     "The corpus of `texts`; vocabulary and ids do not depend on `n_workers`"
@@ -290,7 +290,7 @@ def from_texts(cls:Corpus,
 def _made(cls:Corpus, ids, lens, final, counts, tokenizer, files, sha, settings):
     "The corpus of `ids`, with all that is known of how it was made"
     try: cfg = tokenizer.config()
-    except ValueError: cfg = None # rules or a tokenizer of one's own: the corpus is good, but can't name them
+    except ValueError: cfg = None # rules or a tokenizer of one's own: the corpus is fine, but can't name them
     return cls(ids, np.cumsum([0]+lens, dtype=np.int64), final, counts, cfg, files, _fingerprint(sha, tokenizer, *settings))
 
 @patch(cls_method=True)
@@ -367,7 +367,7 @@ def _toks(o):
 
 # %% ../nbs/02_numericalization.ipynb #e58c8ade
 class Numericalize(Transform):
-    "Tokens to a tensor of their places in a vocabulary, and back"
+    "Turns tokens into a tensor of their ids in a vocabulary, and back"
     def __init__(self,
         vocab=None,        # Use this vocabulary; by default `setup` makes it
         min_freq=3,        # For `make_vocab`
@@ -395,7 +395,7 @@ class Numericalize(Transform):
         if self.special_toks is None: self.special_toks = getattr(dsets, 'special_toks', None)
         self._set(make_vocab(count, self.min_freq, self.max_vocab, self.special_toks))
 
-    def __call__(self, o, **kwargs): # the way of a transform to its `encodes` takes as long as the work, so lists don't go there
+    def __call__(self, o, **kwargs): # finding the right `encodes` takes a transform as long as the work itself, so lists skip that
         if type(o) not in (list,L): return super().__call__(o, **kwargs)
         if self._bytes is None: self._bytes = _IdBytes(self._known())
         return self._bytes.tensor(o)
@@ -480,7 +480,7 @@ def from_df(cls:Tokenizer,
     text_cols,           # The column of text, or several
     tok=None,            # A tokenizer, `WordTokenizer()` by default
     rules=None,          # Functions of a text, `text_proc_rules` by default
-    sep=' ',             # Stands between tokens in `decode`
+    sep=' ',             # `decode` puts this between tokens
     mark_fields=None,    # Begin each column's text with `xxfld` and its number? By default where there are several
     tok_text_col='text', # The column that gets the tokens
     n_workers=1,         # Processes
