@@ -40,7 +40,11 @@ def plain(o): return o.fget if isinstance(o, property) else getattr(o, '__func__
 
 def methods(cls):
     "Names of the public methods that this package defines for `cls`, in the order of the source"
-    return [k for k,v in vars(cls).items() if k[0]!="_" and inspect.isfunction(plain(v)) and ours(plain(v)) and inspect.getdoc(plain(v)) and not inspect.isclass(v)]
+    return [k for k,v in vars(cls).items() if k[0]!="_" and inspect.isfunction(plain(v)) and ours(plain(v)) and described_itself(plain(v))]
+
+def described_itself(f):
+    "Does `f` say anything that the method which it replaces doesn't?"
+    return f.__doc__ or any(meant for *_,meant in params(f)[0])
 
 def entries(module):
     "Every name with an entry on the page of `module`: those in `__all__`, and `Class.method`"
@@ -68,7 +72,7 @@ def show(o):
     "A default or a type as a reader would write it"
     if isinstance(o, str): return repr(o)
     if isinstance(o, partial): return show(o.func)
-    if type(o).__module__.startswith('typer'): return '…' if o.default is ... else show(o.default)
+    if type(o).__module__.startswith('typer'): return '' if o.default is ... else show(o.default)
     if inspect.isclass(o) or inspect.isroutine(o): return o.__name__
     text = ' '.join(repr(o).split())
     return f'{type(o).__name__}()' if text.startswith('<') else text
@@ -94,17 +98,18 @@ def params(f):
             continue
         if k in ('self','cls'): continue
         star = {2:'*', 4:'**'}.get(int(p.get('kind') or 0), '')
-        meant = p['docment'] or getattr(p['default'], 'help', None) or {'*':'More of them.', '**':'Passed on.'}.get(star, '')
+        meant = getattr(p['default'], 'help', None) or p['docment'] or {'*':'More of them.', '**':'Passed on.'}.get(star, '')
         default = '' if p['default'] is inspect.Parameter.empty else show(p['default'])
         rows.append((star+k, type_name(p), default, meant))
     return rows,back
 
-def signature(rows): return ', '.join(f'{n}={d}' if d and '…' not in d else n for n,_,d,_ in rows)
+def signature(rows): return ', '.join(f'{n}={d}' if d else n for n,_,d,_ in rows)
 
 def code(text): return f'`` {text} ``' if '`' in text else f'`{text}`' if text else ''
 
 def table(rows, back):
     if not rows and not (back and (back['docment'] or type_name(back))): return ''
+    if not any(t or d or m for _,t,d,m in rows): rows = [] # the signature has the names
     lines = ['| parameter | type | default | meaning |', '|---|---|---|---|'] if rows else []
     lines += [f'| {code(n)} | {code(cell(t))} | {code(cell(d))} | {cell(m)} |' for n,t,d,m in rows]
     text = '{.params}\n' + '\n'.join(lines) + '\n' if lines else ''
@@ -121,14 +126,16 @@ def block(kind, module, name, sig, body, n=4, **opts):
     options = ''.join(f':{k}: {v}\n' for k,v in dict(module=f'ulmfit_nb.{module}', **opts).items())
     return f'{fence}{{py:{kind}}} {name}{sig}\n{options}\n{body}\n{fence}\n'
 
-def links(module, name):
+def links(module, name, o):
+    "A link to the source of `o`, in the module that defines it: a method may be patched in by another one than its class"
     from build import source_line
+    if ours(plain(o)): module = inspect.unwrap(plain(o)).__module__.split('.')[-1]
     line = source_line(module, name)
     return f'{{.entry}}\n<a href="../source/{module}.html#L-{line}">source</a>\n' if line else ''
 
 def routine(module, name, o, kind='function', n=4, **opts):
     rows,back = params(o)
-    return block(kind, module, name, f'({signature(rows)})', f'{links(module, name)}\n{docs(o)}\n\n{table(rows, back)}', n, **opts)
+    return block(kind, module, name, f'({signature(rows)})', f'{links(module, name, o)}\n{docs(o)}\n\n{table(rows, back)}', n, **opts)
 
 def value(module, name, o):
     text = show(o) if ours(type(o)) or isinstance(o, (str,int,float,dict)) else ', '.join(map(show, o)) if isinstance(o, (list,tuple)) else ''
@@ -151,10 +158,9 @@ def klass(module, name, cls):
     for k in methods(cls):
         o = vars(cls)[k]
         opts = {'classmethod':''} if isinstance(o, classmethod) else {'staticmethod':''} if isinstance(o, staticmethod) else {}
-        home = o.__module__.split('.')[-1] if hasattr(o, '__module__') and ours(plain(o)) else module
-        if isinstance(o, property): inner.append(block('property', module, f'{name}.{k}', '', f'{links(module, f"{name}.{k}")}\n{docs(o)}\n', 4))
+        if isinstance(o, property): inner.append(block('property', module, f'{name}.{k}', '', f'{links(module, f"{name}.{k}", o)}\n{docs(o)}\n', 4))
         else: inner.append(routine(module, f'{name}.{k}', plain(o), 'method', 4, **opts))
-    body = f'{links(module, name)}\n{docs(cls)}{taken}\n\n{table(rows, None)}\n' + '\n'.join(inner)
+    body = f'{links(module, name, cls)}\n{docs(cls)}{taken}\n\n{table(rows, None)}\n' + '\n'.join(inner)
     return block('class', module, name, f'({signature(rows)})', body, 5)
 
 def page(module):

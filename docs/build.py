@@ -69,17 +69,18 @@ def header(code, name, sig):
 def only_imports(code):
     try: body = ast.parse(code).body
     except SyntaxError: return False
-    return bool(body) and all(isinstance(o, (ast.Import,ast.ImportFrom)) for o in body)
+    return bool(body) and all(isinstance(o, (ast.Import,ast.ImportFrom,ast.Try)) for o in body) # a `try` is for a module that has two names
 
 def entry(text, module, names):
     "nbdev's `show_doc` as heading, links and signature: `(markdown, signature)`"
     name = re.search(r'^### (.*)$', text, re.M)[1].strip()
+    title = name.replace('__', r'\_\_')
     sig = re.search(r'```python\n(.*?)\n```', text, re.S)
     doc = text[sig.end():].strip() if sig else ''
-    sig = sig[1].replace(':NoneType=', '=') if sig else ''
+    sig = sig[1].replace(':NoneType=', '=').replace('__main__.', '') if sig else ''
     links = [f'[reference](#ulmfit_nb.{module}.{name})'] if name in names else []
     if line := source_line(module, name): links.append(f'<a href="source/{module}.html#L-{line}">source</a>')
-    return name,f'### {name}\n\n{{.entry}}\n{" · ".join(links)}\n',doc,sig
+    return name,f'### {title}\n\n{{.entry}}\n{" · ".join(links)}\n',doc,sig
 
 def source_line(module, name):
     "The line of the module at which `name` is defined; `None` where it isn't"
@@ -92,6 +93,8 @@ def local_links(text, names):
         page,name = m[2],re.sub(r'\W+$', '', m[1])
         heading = f'{page}.ipynb#{slug(name)}' if name in names.get(page, ()) else ''
         return f'[`{m[1]}`]({heading})' if heading else f'`{m[1]}`'
+    text = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\]', r'[\1]', text) # nbdev makes links of names that stand in a link already
+    text = re.sub(r'^#+ .*', lambda m: re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', m[0]), text, flags=re.M) # and of those in headings
     text = re.sub(r'\[`([^`]+)`\]\(/*(\w+)\.html#[\w.]*\)', symbol, text)
     text = re.sub(r'\]\((?:nbs/)?([\w-]+)\.ipynb(#[\w.-]*)?\)', lambda m: f']({page_name(m[1])}.ipynb{m[2] or ""})', text)
     return re.sub(r'!\[([^]]*)\]\(\.\./docs/ulmfit\.svg\)', lambda m: draw.figure(draw.stages, ''), text)
@@ -120,7 +123,7 @@ def page(path, nb, names, heads):
     def drawn(source): return [md(draw.figure(f, t)) for f,t,h in draw.pictures.get(page_name(path), ()) if (source.startswith(f'## {h}\n') if h else source=='')]
     new += drawn('')
     shows = [entry(show_name(c), module, names) for c in cells if is_show(c)]
-    shows = {o[0]:o[1:] for o in shows}
+    shows = {o[0]:o[1:] for o in shows if o[0][0]!='_'}
     for c in cells:
         source = ''.join(c['source'])
         if c['cell_type']!='code':
@@ -136,9 +139,9 @@ def page(path, nb, names, heads):
             if len(docs)==1 and n<=24: new.append(md(docs[0][0]))
             else: new += [md(f'{h}\n{local_links(d, heads)}\n\n```python\n{s}\n```') for h,d,s in docs]
             if n>24 or len(docs)>1: cell = fold(cell, f'The code, {n} lines')
-        elif flags.get('code-fold')=='true': cell = fold(cell, f'The code of this picture' if any('image/png' in o.get('data',{}) for o in c['outputs']) else 'The code')
+        elif flags.get('code-fold')=='true' and any('image/png' in o.get('data',{}) for o in c['outputs']): cell = fold(cell, 'The code of this picture')
         elif only_imports(code) and 'ulmfit_nb.all' not in code: cell = fold(cell, 'The imports') # a page opens with its reason
-        elif len(code.splitlines())>24: cell = fold(cell, f'The code, {len(code.splitlines())} lines')
+        elif flags.get('code-fold')=='true' or len(code.splitlines())>24: cell = fold(cell, f'The code, {len(code.splitlines())} lines')
         if flags.get('echo')=='false': cell['metadata']['tags'] = ['remove-input']
         if pngs := [''.join(p) for o in c['outputs'] if (p := o.get('data', {}).get('image/png'))]: # figures are stored at twice their size, for sharp screens
             width = int.from_bytes(base64.b64decode(pngs[0][:32])[16:20])//2

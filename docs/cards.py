@@ -17,12 +17,13 @@ def tables(d, depth=2, name=words):
     "Markdown of the nested dict `d`: plain values as one table, dicts alike as rows of one table, others as sections of their own"
     def nested(v): return isinstance(v, dict) or (isinstance(v, list) and v and all(isinstance(o, dict) for o in v))
     parts = []
-    if plain := {k:v for k,v in d.items() if not nested(v) and v not in ('', None, [])}: parts.append(grid(['field','value'], [[name(k),cell(v)] for k,v in plain.items()]))
+    if plain := {k:v for k,v in d.items() if not nested(v) and v not in ('', ' ', None, [])}: parts.append(grid(['field','value'], [[name(k),cell(v)] for k,v in plain.items()]))
     for k,v in d.items():
         if not nested(v) or not v: continue
         rows = [dict({'':i}, **o) for i,o in v.items()] if isinstance(v, dict) and all(isinstance(o, dict) and not any(map(nested, o.values())) for o in v.values()) else v
         if isinstance(rows, list):
             heads = list(dict.fromkeys(h for o in rows for h in o))
+            if len(heads)>5 and heads[0]=='': rows,heads = [{'':name(h), **{o['']:o.get(h, '') for o in rows}} for h in heads[1:]],['',*(o[''] for o in rows)] # too wide: turned over
             parts.append(f'{"#"*depth} {words(k).capitalize()}\n\n' + grid(list(map(name, heads)), [[cell(o.get(h, '')) for h in heads] for o in rows]))
         else: parts.append(f'{"#"*depth} {words(k).capitalize()}\n\n{tables(v, depth+1, name)}')
     return '\n\n'.join(parts)

@@ -19,7 +19,6 @@ html_context = dict(default_mode='auto')
 html_search_scorer = str(Path(__file__).parent/'scorer.js')
 html_extra_path = ['_build/extra']
 pygments_style = 'friendly'
-python_maximum_signature_line_length = 70
 add_module_names = False
 toc_object_entries_show_parents = 'hide'
 
