@@ -37,13 +37,14 @@ _all_ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MA
 _html = [
     ('#39;',"'"), ('amp;','&'), ('#146;',"'"), ('nbsp;',' '), ('#36;','$'), ('\\n','\n'), ('quot;',"'"),
     ('<br />','\n'), ('\\"','"'), ('<unk>',UNK), (' @.@ ','.'), (' @-@ ','-'), ('...',' …')]
-_html_rest = [o for o in _html if ';' not in o[0]] # all that there is to do in most texts
+_html = [(next(c for c in ';\\<@.' if c in old), old, new) for old,new in _html] # a single character is found sooner, and most texts have few of these
 
 def fix_html(
     t:str, # One text
 )->str:
     "`t` with the remains of web pages turned back into characters"
-    for old,new in (_html if ';' in t else _html_rest): t = t.replace(old, new)
+    for mark,old,new in _html:
+        if mark in t: t = t.replace(old, new)
     return html.unescape(t)
 
 # %% ../nbs/01_tokenization.ipynb #7790f825
