@@ -69,7 +69,8 @@ def header(code, name, sig):
 def only_imports(code):
     try: body = ast.parse(code).body
     except SyntaxError: return False
-    return bool(body) and all(isinstance(o, (ast.Import,ast.ImportFrom,ast.Try)) for o in body) # a `try` is for a module that has two names
+    def imports(o): return isinstance(o, (ast.Import,ast.ImportFrom)) or (isinstance(o, ast.Try) and all(map(imports, [*o.body, *(s for h in o.handlers for s in h.body)])))
+    return bool(body) and all(map(imports, body))
 
 def entry(text, module, names):
     "nbdev's `show_doc` as heading, links and signature: `(markdown, signature)`"
@@ -195,7 +196,7 @@ def build_pages():
     write(src/'models.md', (here/'models.md').read_text(encoding='utf8').replace('<!-- models -->', cards.listing(models)))
     lists = {'api':api.modules, 'models':list(models)}
     for d,pages in lists.items(): # in the front page `api/*` stands for the reference pages, `models/*` for the model cards
-        index = index.replace(f'{d}/*', '\n'.join(f'{d}/{k}' for k in pages))
+        index = index.replace(f'{d}/*', '\n'.join(f'{k} <{d}/{k}>' for k in pages)) # by a name that is short enough for the list
         for p in (src/d).glob('*.md'):
             if p.stem not in pages: p.unlink()
     there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),*(f'{d}/{k}' for d,ks in lists.items() for k in ks)}

@@ -19,7 +19,7 @@ html_context = dict(default_mode='auto')
 html_search_scorer = str(Path(__file__).parent/'scorer.js')
 html_extra_path = ['_build/extra']
 pygments_style = 'friendly'
-add_module_names = False
+add_module_names = add_function_parentheses = False
 toc_object_entries_show_parents = 'hide'
 
 nb_execution_mode = 'off' # outputs are those that the notebooks store
