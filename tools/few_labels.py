@@ -22,7 +22,7 @@ parser.add_argument('--n', nargs='+', type=int, help='Numbers of labels, default
 parser.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
 parser.add_argument('--texts', type=int, default=4000, help='Reviews that the language models read; of TREC all questions are')
 parser.add_argument('--passes', type=int, default=4, help='How often they read them')
-parser.add_argument('--seen', type=int, default=4000, help='Texts, with repetitions, that a classifier reads in its last step at least (each at most 20 times)')
+parser.add_argument('--seen', type=int, default=10000, help="Texts, with repetitions, that a classifier reads in its last step at least (each at most 20 times); the estimator's own number, of small models, is 10000")
 parser.add_argument('--test', type=int, default=1000, help='Reviews of other films to ask about')
 parser.add_argument('--held', type=int, default=300, help='How many of them the language models are judged by')
 parser.add_argument('--threads', type=int, default=1)
@@ -65,16 +65,14 @@ def language_model(name, pile, test, seed, start):
     held = test.text.sample(min(len(test), args.held), random_state=0) # the file is sorted by label
     return fine_tune(pile.text, held, home/f'{name}-{start}-{seed}-{direction}', **from_there, backwards=args.backwards, passes=args.passes, seed=seed, bf16=not args.fp32)
 
-def epochs_for(start, n):
-    first = (1,0,0,1) if args.tiny else recipes[start]['epochs']
-    return enough_epochs(first, n, args.seen)
+def epochs_for(n): # as the estimator does with a small model, whatever it starts from
+    return enough_epochs((1,0,0,1) if args.tiny else recipes['scratch']['epochs'], n, args.seen)
 
-def classify(few, test, seed, start, how):
-    epochs = epochs_for(how, int(len(few)*.9)) # a tenth is held out for the temperature
+def classify(few, test, seed, start, epochs):
     where = dict(pretrained=str(start)) if start else dict(pretrained=False, size=size)
     clf = ULMFiTClassifier(**where, directions=(direction,), lm_epochs=0, epochs=epochs, random_state=seed, bf16=False if args.fp32 else 'auto', checkpoint_dir=f'{args.out}.checkpoints')
     clf.fit(few.text, few.label)
-    return dict(accuracy=clf.score(test.text, test.label), epochs=epochs, pretrained=clf.pretrained_, temperature=clf.ensemble_.temperature, vocab=len(clf.ensemble_.learners[0].vocab))
+    return dict(accuracy=clf.score(test.text, test.label), pretrained=clf.pretrained_, temperature=clf.ensemble_.temperature, vocab=len(clf.ensemble_.learners[0].vocab))
 
 def baseline(few, test):
     m = tfidf_lr(few.text, few.label, cv=3 if len(few)<=100 else 5)
@@ -94,11 +92,12 @@ def jobs_of(name):
             few = stratified_sample(pile, n, seed=seed).sample(frac=1, random_state=seed)
             key = dict(same, n=n, seed=seed)
             if 'tfidf' in args.methods: now.append((partial(baseline, few, test), dict(key, method=methods['tfidf'])))
+            epochs = epochs_for(int(n*.9)) # a tenth is held out for the temperature
             for start in ('scratch','pretrained'):
-                how = dict(key, seen=args.seen)
-                if start in args.methods: now.append((partial(classify, few, test, seed, pretrained if start=='pretrained' else None, start), dict(how, method=methods[start])))
+                how = dict(key, epochs=epochs)
+                if start in args.methods: now.append((partial(classify, few, test, seed, pretrained if start=='pretrained' else None, epochs), dict(how, method=methods[start])))
                 own = home/f'{name}-{start}-{seed}-{direction}'
-                if f'{start}-lm' in args.methods: then.append((partial(classify, few, test, seed, own, 'pretrained'), dict(how, **{k:lm[k] for k in ('texts','passes')}, method=methods[f'{start}-lm'])))
+                if f'{start}-lm' in args.methods: then.append((partial(classify, few, test, seed, own, epochs), dict(how, **{k:lm[k] for k in ('texts','passes')}, method=methods[f'{start}-lm'])))
     return now,then
 
 def plan(name):
@@ -108,7 +107,7 @@ def plan(name):
     texts = args.texts if name=='imdb' else len(train)
     lm = sum(texts*per*args.passes for o in args.methods if o.endswith('-lm'))*len(args.seeds)
     nets = [o for o in args.methods if o!='tfidf']
-    clas = sum(n*per*sum(epochs_for('scratch' if o=='scratch' else 'pretrained', int(n*.9))) for o in nets for n in ns[name])*len(args.seeds)
+    clas = sum(n*per*sum(epochs_for(int(n*.9))) for o in nets for n in ns[name])*len(args.seeds)
     ask = len(nets)*len(ns[name])*len(test)*per*len(args.seeds)
     print(f'{name}: language models {lm/1e6:.1f} M tokens, classifiers {clas/1e6:.1f} M, questions {ask/1e6:.1f} M')
 
