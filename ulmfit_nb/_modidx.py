@@ -340,6 +340,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator._as_labels': ('estimator.html#_as_labels', 'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator._as_texts': ('estimator.html#_as_texts', 'ulmfit_nb/estimator.py'),
+                                     'ulmfit_nb.estimator._large': ('estimator.html#_large', 'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator._name': ('estimator.html#_name', 'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator._plain': ('estimator.html#_plain', 'ulmfit_nb/estimator.py'),
                                      'ulmfit_nb.estimator._quiet': ('estimator.html#_quiet', 'ulmfit_nb/estimator.py'),

@@ -146,7 +146,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         seq_len=72,              # Tokens that are read at once
         bs=None,                 # Batch size; default: by the number of texts and the device
         lm_epochs=4,             # Epochs of the language model; 0: none. A pretrained one has one epoch more at the start, frozen
-        lm_lr=None,              # Its learning rate; default 2e-3 fine-tuning, 1e-2 from random weights
+        lm_lr=None,              # Its learning rate; default 2e-3 fine-tuning, 8e-3 if small, 1e-2 from random weights
         lm_drop_mult=None,       # Multiplies its dropouts; default 0.3 fine-tuning, 0.1 from random weights
         epochs=None,             # Epochs of the steps of gradual unfreezing; default: those of `recipes`
         lrs=None,                # Their learning rates; default: those of `recipes`
@@ -321,6 +321,8 @@ def _vocab(self:ULMFiTClassifier, texts, pre, tok):
     return [o for o in both if o!='xxfake'][:self.max_vocab]
 
 # %% ../nbs/10_estimator.ipynb #b4191483
+def _large(lm): return lm.encoder.n_hid>1000 # such a model has read much, and there is much that could be lost
+
 @patch
 def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
     "The language model of one direction, and whether it began with a pretrained one"
@@ -340,11 +342,12 @@ def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
     lm.model_dir = f'{_name(backwards)}_language_model'
     history.now = dict(direction=_name(backwards), stage='language model')
     if not self.lm_epochs: return lm,pre
+    rate = 1e-2 if not pre else 2e-3 if _large(lm) else 8e-3
     with _quiet(lm, self.verbose):
         if pre:
             lm.fit_one_cycle(1, 2e-2, cbs=[history, *self._keep('head')])
             lm.unfreeze()
-        lm.fit_one_cycle(self.lm_epochs, self.lm_lr or (2e-3 if pre else 1e-2), cbs=[history, *self._keep('all')])
+        lm.fit_one_cycle(self.lm_epochs, self.lm_lr or rate, cbs=[history, *self._keep('all')])
     return lm,pre
 
 # %% ../nbs/10_estimator.ipynb #960a8030
@@ -360,7 +363,7 @@ def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed,
     bs = min(bs, int((~df.is_valid).sum()))
     dls = dblock.dataloaders(df, bs=bs, seq_len=self.seq_len, path=path, device=self._device())
     if self.balanced_sampling: draw_balanced(dls)
-    gentle = pre and lm.encoder.n_hid>1000 # there is much that could be lost
+    gentle = pre and _large(lm)
     drop_mult = ifnone(self.drop_mult, .5 if gentle else .3 if pre else .2)
     how = dict(class_weight=self.class_weight, label_smoothing=self.label_smoothing, drop_mult=drop_mult)
     clas = self._precise(text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], pretrained=False, metrics=accuracy, **how))
