@@ -1,5 +1,6 @@
 "ULMFiTClassifier as scikit-learn, other processes, and careless people use it"
 import io, json, os, pickle, shutil, signal, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from sklearn.base import clone, is_classifier
@@ -47,6 +48,29 @@ def test_any_labels(df, labels, tmp_path):
     assert clf.classes_.tolist()==sorted(set(y.tolist())) and set(clf.predict(some).tolist())<=set(y.tolist())
     again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
     assert again.classes_.dtype==clf.classes_.dtype and np.array_equal(again.predict(some), clf.predict(some))
+
+@pytest.mark.parametrize('dtype', ['Int64','boolean','string','category','str','int8'])
+def test_labels_of_pandas(df, dtype):
+    "Labels come back as they went in, and a missing one is named"
+    y = pd.Series(np.where(df.label=='positive', 1, 0), index=range(500, 620))
+    y = y.map({0:'a', 1:'b'}).astype(dtype) if dtype in ('string','category','str') else y.astype(dtype)
+    clf = quick(lm_epochs=0, epochs=(1,0,0,0)).fit(df.text, y)
+    assert clf.classes_.tolist()==sorted(set(y.tolist())) and clf.classes_.dtype.kind==dict(Int64='i', boolean='b', int8='i').get(dtype, 'U')
+    if dtype=='int8': return
+    y = y.copy()
+    y.iloc[3] = None
+    with pytest.raises(ValueError, match='no label at position 3'): clf.fit(df.text, y)
+
+def test_threads(clf, df):
+    "As in a web server: what one thread asks doesn't change what another is told"
+    parts = [df.text[i:i+5].tolist() for i in range(0, 120, 5)]
+    want,old = [clf.predict_proba(o) for o in parts],sys.getswitchinterval()
+    again = pickle.loads(pickle.dumps(clf)) # nothing is arranged or remembered yet
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as ex: got = list(ex.map(again.predict_proba, parts*3))
+    finally: sys.setswitchinterval(old)
+    for a,b in zip(got, want*3): assert np.abs(a-b).max()<1e-6
 
 def test_same_seed_same_model(df):
     a,b,c = (quick(random_state=s).fit(df.text, df.label).predict_proba(some) for s in (1,1,2))

@@ -1,5 +1,6 @@
 "Tokens against fastai, spaCy and SentencePiece: every kind of text, several processes, nothing left behind"
 import importlib.util,json,lzma,os,pickle,re,subprocess,sys,unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 import pytest
@@ -7,6 +8,7 @@ from fastcore.basics import compose
 from fastcore.foundation import L
 from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
+from ulmfit_nb.numericalization import Corpus
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import *
 from ulmfit_nb.tokenization import _Numberer,_Shapes,_TokenizeWithRules
@@ -279,3 +281,48 @@ def test_decode_goes_back(txts):
 def test_decode_never_fails(toks):
     out = decode_spec_tokens(toks)
     assert not {TK_REP,TK_WREP,TK_UP,TK_MAJ} & set(out)
+
+# --- a memo is never left half-changed ---
+
+odd_words = [f'{a}{i}{b}' for i in range(400) for a,b in (('n',''),('A','!!!'),('q-','/z'))]
+
+def test_a_stopped_memo_forgets(monkeypatch):
+    "Wherever an interrupt comes, what the memo says afterwards is what a new one says"
+    texts = [' '.join(odd_words[i:i+9]+['So','so','so',':',')']) for i in range(0, 120, 6)]
+    want,steps = PieceMemo(WordTokenizer()).many(texts),[]
+    for name in ('_add','_keep','_words','_where','_repeats','_post'):
+        memo = PieceMemo(WordTokenizer())
+        f = getattr(memo, name)
+        for when in (1,2,3):
+            n = [0]
+            def stops(*args):
+                n[0] += 1
+                if n[0]==when: raise KeyboardInterrupt
+                return f(*args)
+            with monkeypatch.context() as m:
+                m.setattr(memo, name, stops)
+                try: memo.many(texts)
+                except KeyboardInterrupt: steps.append((name,when))
+            assert memo.many(texts[3:8])==want[3:8]
+            assert memo.many(texts)==want
+    assert {o for o,_ in steps}>={'_add','_keep','_words','_where'}
+
+@pytest.mark.parametrize('texts', [['a fine text', 'no\ud800body wrote this'], ['\udc80']])
+def test_half_a_character(texts):
+    tkn,corpus = Tokenizer(WordTokenizer()),f'document {len(texts)-1} .*encode'
+    first = list(tkn('Before it, some words.'))
+    with pytest.raises(ValueError, match='half of a character'): tkn(texts[-1])
+    for f in (tokenize_texts, lambda ts: Corpus.from_texts(ts, tkn)):
+        with pytest.raises(ValueError, match=corpus): f(texts)
+    assert list(tkn('Before it, some words.'))==first
+    assert list(tkn(texts[-1].encode('utf8', 'replace').decode('utf8')))[0]=='xxbos'
+
+def test_tokenizer_in_threads():
+    "A web server calls one tokenizer from many threads"
+    texts = [' '.join(odd_words[i:i+40]) for i in range(0, 1000, 5)]
+    tkn,want,old = Tokenizer(WordTokenizer()),[list(o) for o in tokenize_texts(texts)],sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as ex: got = list(ex.map(tkn, texts))
+    finally: sys.setswitchinterval(old)
+    assert [list(o) for o in got]==want

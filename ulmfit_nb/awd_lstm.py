@@ -379,25 +379,28 @@ def _can_arrange(rnn):
 
 _ready = WeakKeyDictionary()
 
+def _arranged(enc, dtype):
+    "`enc` in evaluation mode with arranged layers and nothing dropped"
+    res = copy.copy(enc)
+    res._modules = dict(enc._modules)
+    res.rnns = nn.ModuleList([ReadyLSTM(r, dtype) if _can_arrange(r) else copy.copy(r).eval() for r in enc.rnns])
+    res.encoder_dp,res.input_dp,res.hidden_dps = enc.encoder,nn.Identity(),nn.ModuleList([nn.Identity()]*enc.n_layers)
+    res.training = False
+    return res
+
 @torch.no_grad()
 def ready_encoder(
     enc:AWD_LSTM,    # An encoder; what is done with the result leaves its state alone
     bf16:bool=False, # Weights of the LSTMs in bfloat16? Only for CPUs that have it
 )->AWD_LSTM:         # In evaluation mode; not to be trained
-    "`enc` arranged for reading, the same object again as long as no weight changes"
+    "`enc` arranged for reading, with a state of its own; the weights are arranged anew only when one has changed"
     if bf16 and not has_bf16(): raise ValueError('this CPU has no bfloat16 instructions, it would be slower with bf16=True: leave it out')
     ws = list(enc.rnns.parameters())
     key = bf16,enc.encoder.weight.data_ptr(),[(w.data_ptr(), w._version) for w in ws]
     some = torch.cat([w.detach().flatten()[::max(1, w.numel()//1000)] for w in ws]) # optimizers change weights behind the version's back
     was = _ready.get(enc)
-    if was and was[0]==key and torch.equal(was[1], some):
-        was[2].reset()
-        return was[2]
-    res = copy.copy(enc)
-    res._modules = dict(enc._modules)
-    res.rnns = nn.ModuleList([ReadyLSTM(r, torch.bfloat16 if bf16 else torch.float32) if _can_arrange(r) else copy.copy(r).eval() for r in enc.rnns])
-    res.encoder_dp,res.input_dp,res.hidden_dps = enc.encoder,nn.Identity(),nn.ModuleList([nn.Identity()]*enc.n_layers)
-    res.training = False
+    if not (was and was[0]==key and torch.equal(was[1], some)): was = _ready[enc] = key,some,_arranged(enc, torch.bfloat16 if bf16 else torch.float32)
+    res = copy.copy(was[2])
     res.reset()
-    _ready[enc] = key,some,res
     return res
+

@@ -5,6 +5,7 @@
 # %% ../nbs/07_classifier.ipynb #a09b33d5
 from __future__ import annotations
 import copy, csv, json, numpy as np, pandas as pd, random, torch
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from fastcore.all import L, chunked, delegates, ifnone, noop, patch
@@ -291,6 +292,7 @@ def predict_proba(self:TextClassifierLearner,
     texts:list,      # Texts, each a str
     bs:int=128,      # Texts that are read at once
     bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
+    progress:bool=True, # Show a progress bar, where the learner has one and there is more than a batch?
 )->Tensor:           # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
     "Probabilities of each class for many texts, read in batches of similar length"
     if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
@@ -298,8 +300,10 @@ def predict_proba(self:TextClassifierLearner,
     _check_missing(texts)
     if not texts: return torch.empty(0, self.spec['n_out'])
     fs = self._pipeline()
-    if fs is None: return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
-    return self._read(list(self._to_ids(texts, fs)), bs, bf16, partial(progress_bar, leave=False) if len(texts)>bs and hasattr(self, 'progress') else noop)
+    if fs is None:
+        with nullcontext() if progress else self.no_bar(): return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
+    bar = partial(progress_bar, leave=False) if progress and len(texts)>bs and hasattr(self, 'progress') else noop
+    return self._read(list(self._to_ids(texts, fs)), bs, bf16, bar)
 
 # %% ../nbs/07_classifier.ipynb #a720ae08
 @patch

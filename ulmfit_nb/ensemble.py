@@ -156,8 +156,7 @@ class Ensemble:
     )->Tensor:      # (len(texts), n_classes), in the order of `texts`
         "Averaged probabilities at the ensemble's temperature; averages where the target is a number"
         texts,ps = texts if isinstance(texts, (str,pd.DataFrame)) else list(texts),[]
-        for o in self.learners:
-            with o.no_bar(): ps.append(o.predict_proba(texts, bs=bs, bf16=bf16).cpu())
+        for o in self.learners: ps.append(o.predict_proba(texts, bs=bs, bf16=bf16, progress=False).cpu())
         p = torch.stack(ps).mean(0)
         return with_temperature(p, self.temperature, self.many) if self.labels and self.temperature!=1 else p
 

@@ -48,6 +48,7 @@ def _as_texts(X, name='X'):
 def _as_labels(y, n, name='y'):
     "`y` as an array of labels, none of which is missing"
     if y is None: raise ValueError(f'{name} is missing: a classifier learns from labels, so fit requires y to be passed, but the target y is None')
+    if isinstance(y, pd.Series) and isinstance(y.dtype, pd.api.extensions.ExtensionDtype): y = y.to_numpy(dtype=object) # scikit-learn would make floats of Int64
     if not hasattr(y, 'dtype'): y = np.asarray(y) if hasattr(y, '__array__') else np.array(list(y), dtype=object)
     y = pd.Series(list(column_or_1d(y, warn=True)), dtype=object)
     if len(y)!=n: raise ValueError(f'there are {n} texts, but {len(y)} labels in {name}: inconsistent numbers of samples')

@@ -10,12 +10,12 @@ __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_
            'tokenize_texts', 'decode_spec_tokens', 'Tokenizer']
 
 # %% ../nbs/01_tokenization.ipynb #d3ec9d32
-import atexit,contextlib,gc,hashlib,html,inspect,io,itertools,json,os,pickle,re,sys
+import atexit,contextlib,gc,hashlib,html,inspect,io,itertools,json,os,pickle,re,sys,threading
 from array import array
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import partial, wraps
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -498,13 +498,24 @@ def _pieces(t):
     return res
 
 # %% ../nbs/01_tokenization.ipynb #33921391
+def _alone(f):
+    "`f`, a method of a memo, for one thread at a time; where it doesn't come to its end, all that is remembered goes"
+    @wraps(f)
+    def _f(self, *args):
+        with self.lock:
+            try: return f(self, *args)
+            except BaseException:
+                self._load()
+                raise
+    return _f
+
 class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
     def __init__(self,
         max_pieces=100_000, # When it holds more, it forgets the later half
     ):
-        self.max_pieces = max_pieces
+        self.max_pieces,self.lock = max_pieces,threading.RLock()
         self._load()
 
     def _load(self):
@@ -554,6 +565,7 @@ def _forget(self:RuleMemo):
 
 # %% ../nbs/01_tokenization.ipynb #6a2532af
 @patch
+@_alone
 def numbers(self:RuleMemo,
     texts, # A list of texts
 )->list:   # Array of numbers of each text
@@ -742,6 +754,7 @@ def _whole(self:PieceMemo, ids):
 
 # %% ../nbs/01_tokenization.ipynb #3b92dfec
 @patch
+@_alone
 def ids(self:PieceMemo,
     texts, # A list of texts
 )->tuple:  # Place in `toks.names` of each token of all texts; the number of tokens of each text
@@ -757,6 +770,7 @@ def ids(self:PieceMemo,
     return res,np.diff(ends[np.cumsum([len(o) for o in docs])-1], prepend=0).tolist()
 
 @patch
+@_alone
 def many(self:PieceMemo,
     texts, # A list of texts
 )->list:   # The tokens of each
@@ -792,6 +806,19 @@ def _ours(rule):
     return _named.get(rule.__name__, rule) if getattr(rule, '__module__', None)=='fastai.text.core' else rule
 
 # %% ../nbs/01_tokenization.ipynb #905e1637
+_half = "it holds half of a character, which can't be written as UTF-8; text.encode('utf8', 'replace').decode('utf8') puts a ? in its place"
+
+def _guard(f, start, chunk):
+    "`f(chunk)`; where it fails, the error names the document"
+    try: return f(chunk)
+    except Exception as e: err = e
+    for i,t in enumerate(chunk):
+        try: f([t])
+        except Exception as e:
+            why = _half if isinstance(e, UnicodeEncodeError) else f'{type(e).__name__}: {e}'
+            raise ValueError(f'document {start+i} ({str(t)[:40]!r}): {why}') from None
+    raise err
+
 class _TokenizeWithRules:
     "`rules`, then `tok`, then `post_rules`, on an iterable of texts"
     def __init__(self, tok=None, rules=None, post_rules=None):
@@ -810,7 +837,7 @@ class _TokenizeWithRules:
     def apply_rules(self, texts): return maps(*self.rules, texts) if self.ruled is None else (o for c in chunked(texts, 500) for o in self.ruled(c))
 
     def __call__(self, texts):
-        if self.memo is not None: return (L(o) for c in chunked(texts, 500) for o in self.memo.many(c))
+        if self.memo is not None: return (L(o) for i,c in enumerate(chunked(texts, 500)) for o in _guard(self.memo.many, 500*i, c))
         post = compose(*self.post_rules)
         return (L(map(post, o)) for o in self.tok(self.apply_rules(texts)))
 
@@ -842,15 +869,6 @@ def _start_worker(job):
     finally:
         if hide: del sys.modules['torch']
     _job = pickle.loads(job)
-
-def _guard(f, start, chunk):
-    "`f(chunk)`; where it fails, the error names the document"
-    try: return f(chunk)
-    except Exception as e: err = e
-    for i,t in enumerate(chunk):
-        try: f([t])
-        except Exception as e: raise ValueError(f'document {start+i} ({str(t)[:40]!r}): {type(e).__name__}: {e}') from None
-    raise err
 
 def _run_chunk(start, chunk): return _guard(_job, start, chunk)
 
@@ -933,9 +951,8 @@ class _Numberer:
 
     def _ids(self, chunk):
         "Numbers in `self.toks.names` of the tokens of all texts, and the lengths"
-        if self.run.memo is not None:
-            ids = self.run.memo.ids(chunk)
-            self.toks = self.run.memo.toks
+        if (memo := self.run.memo) is not None:
+            with memo.lock: ids,self.toks = memo.ids(chunk),memo.toks
             return ids
         if len(self.toks)>self.max_toks: self._reset()
         if self.pieces: rows = self._pieces(list(map(str, self.run.apply_rules(chunk))))
