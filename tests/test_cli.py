@@ -133,3 +133,41 @@ def test_both_directions_and_balance(files):
     assert abs(one['p_positive']-p['p_positive'])>1e-9
     assert not (files/'both.checkpoints').exists()
     assert json.loads(ulmfit('info', files/'both', '--json').stdout)['directions']==['fwd','bwd']
+
+def test_train_looks_first_where_it_will_write(files, tmp_path):
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'thesis.txt').write_text('…')
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',tmp_path/'mine', '--size','tiny', '--pretrained','none', '--lm-epochs','500')
+    assert r.returncode==1 and 'exists and holds something else' in r.stderr and [o.name for o in tmp_path.rglob('*')]==['mine','thesis.txt']
+
+def test_valid_file_of_other_labels(files, tmp_path):
+    df = pd.read_csv(files/'train.csv')
+    df.assign(verdict=df.stars).to_csv(tmp_path/'stars.csv', index=False)
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--valid',tmp_path/'stars.csv', '--out',tmp_path/'m', *quick)
+    assert r.returncode==1 and 'no label in common' in r.stderr and not (tmp_path/'m').exists()
+
+def test_texts_without_words(tmp_path):
+    pd.DataFrame({'text':['😀 !','😡 ?']*20, 'label':['good','bad']*20}).to_csv(tmp_path/'t.csv', index=False)
+    r = ulmfit('train', tmp_path/'t.csv', '--out',tmp_path/'m', '--json', *quick)
+    assert r.returncode==0 and json.loads(r.stdout)['baseline'] is None, r.stderr[-2000:]
+
+@pytest.mark.parametrize('kind', ['number','many'])
+def test_predict_wants_one_label(kind, tmp_path):
+    from fastai.basics import ColReader, ColSplitter, DataBlock, MultiCategoryBlock, RegressionBlock
+    from ulmfit_nb.all import AWD_LSTM, TextBlock, text_classifier_learner
+    df = pd.DataFrame({'text':['good','bad']*8, 'y':[1.,0.]*8 if kind=='number' else ['a;b','b']*8, 'is_valid':[False]*12+[True]*4})
+    y = dict(get_y=ColReader('y')) if kind=='number' else dict(get_y=ColReader('y', label_delim=';'))
+    dls = DataBlock((TextBlock.from_df('text'), RegressionBlock() if kind=='number' else MultiCategoryBlock()), get_x=ColReader('text'), splitter=ColSplitter(), **y).dataloaders(df, bs=4, path=tmp_path)
+    learn = text_classifier_learner(dls, AWD_LSTM, pretrained=False, config=dict(emb_sz=8, n_hid=8, n_layers=2), n_out=1 if kind=='number' else None)
+    learn.export('m')
+    r = ulmfit('predict', tmp_path/'m', 'good')
+    assert r.returncode==1 and 'not one label per text' in r.stderr and 'Traceback' not in r.stderr
+
+def test_narrow_console(model):
+    env = os.environ | {'OMP_NUM_THREADS':'1', 'PYTHONIOENCODING':'cp1252'}
+    for extra in ([], ['--json']):
+        r = subprocess.run([sys.executable, '-m', 'ulmfit_nb', 'predict', str(model[0]), *extra, '--', 'great 😀\nfilm'], capture_output=True, env=env)
+        assert r.returncode==0, r.stderr[-2000:]
+        out = r.stdout.decode('cp1252')
+        if extra: assert json.loads(out)[0]['text']=='great 😀\nfilm'
+        else: assert out.strip().endswith('great ? film') and len(out.splitlines())==1

@@ -203,6 +203,31 @@ def test_save_replaces_only_its_own(clf, saved, tmp_path):
     (tmp_path/'empty').mkdir()
     assert ULMFiTClassifier.load(clf.save(tmp_path/'empty'))
 
+def test_moved_away(saved, tmp_path, monkeypatch):
+    "A loaded classifier lives without its folder; only the language model is gone with it"
+    shutil.copytree(saved, tmp_path/'m')
+    monkeypatch.chdir(tmp_path)
+    clf,clf2 = ULMFiTClassifier.load('m'),ULMFiTClassifier.load('m')
+    p = clf.predict_proba(some)
+    monkeypatch.chdir('/')
+    assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(some), p)
+    shutil.rmtree(tmp_path/'m')
+    with pytest.warns(UserWarning, match='is gone'): again = pickle.loads(pickle.dumps(clf2))
+    with pytest.warns(UserWarning, match='is gone'): clf2.save(tmp_path/'n')
+    for o in (again, ULMFiTClassifier.load(tmp_path/'n')): assert np.array_equal(o.predict_proba(some), p)
+    with pytest.raises(FileNotFoundError, match='is gone'): clf2.language_model()
+
+def test_settings_come_back(df, tmp_path):
+    kw = dict(lm_epochs=0, lrs=(slice(1e-3,1e-2),)*4, class_weight={'negative':2.}, random_state=np.random.RandomState(1))
+    clf = quick(**kw).fit(df.text, df.label)
+    again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
+    assert again.lrs==kw['lrs'] and again.class_weight==kw['class_weight'] and again.random_state is None
+    assert again.fit(df.text, df.label).predict_proba(some).shape==(4,2)
+
+def test_no_epochs_at_all(df, tmp_path):
+    clf = quick(lm_epochs=0, epochs=(0,0,0,0)).fit(df.text, df.label)
+    assert len(clf.history_)==0 and list(ULMFiTClassifier.load(clf.save(tmp_path/'m')).history_.columns)==list(clf.history_.columns)
+
 # Careless people
 
 bad_fits = {
@@ -218,10 +243,26 @@ def test_bad_fit(df, name):
     f,says = bad_fits[name]
     with pytest.raises((ValueError,TypeError), match=says): quick().fit(*f(df.text, df.label))
 
-def test_bad_settings(df):
-    for kw,says in ((dict(directions='bwd'),'directions'), (dict(directions=()),'directions'), (dict(size='big'),'size'), (dict(tokenizer='bytes'),'tokenizer'), (dict(pretrained='no-such'),'no-such'),
-        (dict(class_weight={'lukewarm':2}),'lukewarm'), (dict(monitor='f1'),"no 'f1'")):
-        with pytest.raises((ValueError,FileNotFoundError), match=says): quick(**kw).fit(df.text, df.label)
+@pytest.mark.parametrize('kw,says', [(dict(directions='bwd'),'directions'), (dict(directions=()),'directions'), (dict(size='big'),'size'), (dict(tokenizer='bytes'),'tokenizer'),
+    (dict(pretrained='no-such'),'no-such'), (dict(class_weight={'lukewarm':2}),'lukewarm'), (dict(class_weight='balance'),"'balanced'"), (dict(monitor='f1'),"'accuracy'"),
+    (dict(epochs=(1,)),'four values'), (dict(lrs=1e-2),'four values'), (dict(div=0),'above 0'), (dict(label_smoothing=2),'label_smoothing is 2'), (dict(lm_epochs=-1),'lm_epochs is -1'),
+    (dict(bs=-3),'bs is -3'), (dict(seq_len=1500),'up to 1440'), (dict(validation_fraction=-.1),'held out'), (dict(validation_fraction=1.),'held out'),
+    (dict(directions=('fwd','bwd'), pretrained='saved'),'reads forwards, but directions')], ids=str)
+def test_bad_settings(df, kw, says, saved, monkeypatch):
+    "They are noticed before the language model is trained"
+    monkeypatch.setattr(ULMFiTClassifier, '_fit_lm', lambda *args: pytest.fail('it trains'))
+    if kw.get('pretrained')=='saved': kw = {**kw, 'pretrained':str(saved/'language_model')}
+    with pytest.raises((ValueError,FileNotFoundError), match=says): quick(**kw).fit(df.text, df.label)
+
+@pytest.mark.parametrize('valid', [-.1, 1., True, 5, pd.DataFrame({'text':['a'], 'label':['b']})], ids=repr)
+def test_bad_valid(df, valid):
+    with pytest.raises(ValueError, match='held out|should be a pair'): quick().fit(df.text, df.label, valid=valid)
+
+def test_nothing_held_out_for_monitor(df):
+    with pytest.warns(UserWarning, match='no text is held out'): quick(lm_epochs=0, monitor='accuracy', validation_fraction=0).fit(df.text, df.label)
+
+def test_other_bad_input(df):
+    with pytest.raises(ValueError, match='Unknown label type'): quick().fit(df.text, np.array([b'a',b'b']*60))
     with pytest.raises(ValueError, match="'b' is in the validation part only"): quick().fit(df.text, df.label, valid=(['x'],['b']))
     with pytest.raises(ValueError, match='unlabelled has no text at position 1'): quick().fit(df.text, df.label, unlabelled=['a',None])
 

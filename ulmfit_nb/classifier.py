@@ -298,6 +298,7 @@ def predict_proba(self:TextClassifierLearner,
     if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
     texts = list(texts)
     _check_missing(texts)
+    if bs<1: raise ValueError(f'bs is {bs}, but must be 1 or more')
     if not texts: return torch.empty(0, self.spec['n_out'])
     fs = self._pipeline()
     if fs is None:
@@ -445,6 +446,7 @@ def label_file(
 )->int:                # How many texts were labelled
     "Label the texts of a file into another file, in their order, in bounded memory; `out` is there when all are done"
     out,n = Path(out),0
+    if out.is_dir(): raise ValueError(f'{out} is a folder; give a file')
     if out.suffix not in ('.csv','.jsonl'): raise ValueError(f'{out}: .csv and .jsonl can be written')
     with atomic_path(out) as tmp, open(tmp, 'w', encoding='utf8', newline='') as f:
         write = _rows_to(f, out.suffix, ['text', 'label', *[f'p_{o}' for o in labels]])

@@ -27,8 +27,9 @@ def train_texts(
     "Train a classifier, save it as `out`, and measure it on the validation part"
     import numpy as np
     from ulmfit_nb.ensemble import calibration_error
-    from ulmfit_nb.estimator import ULMFiTClassifier
+    from ulmfit_nb.estimator import ULMFiTClassifier, check_place
     out = Path(out)
+    check_place(out)
     tr,va = df[~df.is_valid],df[df.is_valid]
     clf = ULMFiTClassifier(checkpoint_dir=str(out)+'.checkpoints', verbose=progress, **params)
     clf.fit(tr.text, tr.label, unlabelled=list(unlabelled))
@@ -41,13 +42,13 @@ def train_texts(
     res.update(accuracy=float((clf.classes_[p.argmax(1)]==va.label).mean()), temperature=clf.ensemble_.temperature)
     known = va.label.isin(clf.classes_).to_numpy()
     clf.set_params(checkpoint_dir=None, verbose=0)
-    res.update(calibration_error=calibration_error(p[known], clf.ensemble_.ys(va.label[known])), seconds=clf.seconds_, model=str(clf.save(out)))
+    res.update(calibration_error=calibration_error(p[known], clf.ensemble_.ys(va.label[known])) if known.any() else None, seconds=clf.seconds_, model=str(clf.save(out)))
     return dict(clf=clf, results=res)
 
 # %% ../nbs/11_cli.ipynb #824b4c79
 def bag_of_words(
     df    # DataFrame with `text`, `label` and `is_valid`
-)->float: # Accuracy on the validation part
+)->float: # Accuracy on the validation part; None where no text has a word
     "What TF-IDF of words and word pairs with logistic regression reaches on the same split: the score to beat"
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -57,6 +58,8 @@ def bag_of_words(
     model = make_pipeline(TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True), LogisticRegression(max_iter=1000))
     cv = min(4, tr.label.value_counts().min())
     if cv>1: model = GridSearchCV(model, {'logisticregression__C':[1,3,10,30,100]}, cv=cv)
+    try: TfidfVectorizer().fit(tr.text)
+    except ValueError: return None # all emojis and punctuation
     return float(model.fit(tr.text, tr.label).score(va.text, va.label))
 
 # %% ../nbs/11_cli.ipynb #2063967d
@@ -68,7 +71,10 @@ _forms = 'CSV, TSV, JSON lines (.gz, .xz too), Parquet'
 
 def _report(results, as_json, lines):
     "Results for a machine, or lines for a person"
-    print(json.dumps(results, ensure_ascii=False) if as_json else '\n'.join(lines), flush=True)
+    out = sys.stdout
+    wide = (getattr(out, 'encoding', None) or 'utf8').lower().replace('-', '').startswith('utf') # else some characters can't be printed
+    if not wide and hasattr(out, 'reconfigure'): out.reconfigure(errors='replace')
+    print(json.dumps(results, ensure_ascii=not wide) if as_json else '\n'.join(lines), flush=True)
 
 def _working(): return redirect_stdout(sys.stderr)
 
@@ -78,7 +84,7 @@ def main(
 ):
     "The `ulmfit` command: runs a command; a mistake of the user's is one line and exit code 1"
     try: app(args=args, prog_name='ulmfit')
-    except (ValueError, OSError, RuntimeError) as e:
+    except (ValueError, OSError, RuntimeError, ImportError) as e:
         if os.environ.get('ULMFIT_DEBUG'): raise
         print(f"ulmfit: {' '.join(str(e).split())}", file=sys.stderr)
         sys.exit(1)
@@ -98,6 +104,8 @@ def _labelled(data, text_col, label_col, group_col, valid, limit, seed):
     try: share = float(valid)
     except ValueError:
         held_out = _read(Path(valid))
+        both = [sorted(map(repr, o.label.unique()))[:5] for o in (df,held_out)]
+        if not set(both[0]) & set(both[1]) and not df.label.isin(held_out.label).any(): raise ValueError(f"{valid} and {data} have no label in common: {', '.join(both[1])} against {', '.join(both[0])}")
         return pd.concat([df.assign(is_valid=False), held_out.assign(is_valid=True)], ignore_index=True)
     return split_texts(df, share if share<1 else int(share), group_col=group_col, seed=seed)
 
@@ -107,7 +115,8 @@ def _scores(res, baseline):
     lm = f"{res['lm_tokens']:,} tokens, vocabulary {res['vocab']:,}, {res['lm_seconds']:.0f} s"
     perplexity = 'as it was' if res['lm_perplexity'] is None else f"{res['lm_perplexity']:.1f}"
     clas = f"{res['train']:,} labelled texts, {res['seconds']:.0f} s"
-    accs = f"ULMFiT {res['accuracy']:.4f}, TF-IDF + logistic regression {baseline:.4f}"
+    bag = 'finds no words' if baseline is None else f'{baseline:.4f}'
+    accs = f"ULMFiT {res['accuracy']:.4f}, TF-IDF + logistic regression {bag}"
     return [f'pretrained model: {start}', f"language model: perplexity {perplexity} ({lm})",
         f"accuracy on {res['valid']:,} held-out texts: {accs} ({clas})"]
 
@@ -213,6 +222,7 @@ def _classifier(model):
         clf = ULMFiTClassifier.load(model)
         return clf.ensemble_,clf.classes_.tolist()
     ens = Ensemble([load_classifier(_clas_folder(model))])
+    if ens.many or not ens.labels: raise ValueError(f'{model} gives several labels, or a number, and not one label per text: use load_classifier and predict_proba in Python')
     return ens,ens.labels
 
 # %% ../nbs/11_cli.ipynb #89118bc1
@@ -245,7 +255,7 @@ def predict(
             by_label = {f'p_{o}':probs[:,i] for i,o in enumerate(labels)}
             df = pd.DataFrame(dict(text=items, label=[labels[i] for i in probs.argmax(1)], **by_label))
     if out: _report({'out':str(out), 'n':n}, as_json, [f'{n:,} texts labelled in {out}'])
-    else: _report(df.to_dict('records'), as_json, [f"{r.label}\t{max(p):.4f}\t{r.text}" for r,p in zip(df.itertuples(), probs)])
+    else: _report(df.to_dict('records'), as_json, [f"{r.label}\t{max(p):.4f}\t{' '.join(r.text.split())}" for r,p in zip(df.itertuples(), probs)])
 
 # %% ../nbs/11_cli.ipynb #126dbff6
 @app.command()

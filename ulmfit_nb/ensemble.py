@@ -208,7 +208,7 @@ def save(self:Ensemble,
     folder = Path(folder)
     if folder.exists() and not (folder/'ensemble.json').exists(): raise ValueError(f'{folder} exists and is no ensemble: give another folder, or remove it first')
     names = [f"{i}_{'backwards' if o.dls.backwards else 'forwards'}" for i,o in enumerate(self.learners)]
-    with atomic_path(folder) as tmp:
+    with atomic_path(folder, 'ensemble.json') as tmp:
         for n,o in zip(names, self.learners): o.export((Path(tmp)/n).absolute())
         write_manifest(tmp, dict(kind='ensemble', temperature=self.temperature, members=names), 'ensemble.json')
     return folder

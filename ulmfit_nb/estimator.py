@@ -24,7 +24,7 @@ from .classifier import *
 from .ensemble import *
 
 # %% auto #0
-__all__ = ['sizes', 'check_X_y', 'hold_out', 'enough_epochs', 'ULMFiTClassifier']
+__all__ = ['sizes', 'check_X_y', 'hold_out', 'enough_epochs', 'ULMFiTClassifier', 'check_place']
 
 # %% ../nbs/10_estimator.ipynb #5d910574
 def _as_texts(X, name='X'):
@@ -60,7 +60,7 @@ def _as_labels(y, n, name='y'):
     if y.dtype.kind=='f' and (np.isinf(y).any() or (y!=y.round()).any()):
         way_out = 'see text_classifier_learner for targets that are numbers'
         raise ValueError(f'Unknown label type: {name} holds numbers such as {y[(y!=y.round())|np.isinf(y)][0]}, which are no classes; {way_out}')
-    if y.dtype.kind in 'mMcVO': raise ValueError(f'Unknown label type: {name} holds {y.dtype}; labels are str, int or bool')
+    if y.dtype.kind in 'mMcVOS': raise ValueError(f'Unknown label type: {name} holds {y.dtype}; labels are str, int or bool')
     return y
 
 # %% ../nbs/10_estimator.ipynb #2f0beb16
@@ -88,6 +88,7 @@ def hold_out(
     at_least=8 # If fewer would be held out, none is
 )->np.ndarray: # True where held out, (n,)
     "A stratified part of the labelled texts to validate on"
+    if isinstance(share, bool) or not 0<=share<1: raise ValueError(f'{share} can not be held out: give a share from 0 up to, but not including, 1')
     y,rng,res = np.asarray(y),np.random.default_rng(seed),np.zeros(len(y), dtype=bool)
     for o in np.unique(y):
         rows = np.flatnonzero(y==o)
@@ -160,7 +161,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         patience=None,           # Stop after this many epochs without a better one
         validation_fraction=.1,  # Share of the labelled texts that is held out, where `fit` is given no `valid`
         calibrate=True,          # Find a temperature on the held-out part?
-        checkpoint_dir=None,     # Folder in which an interrupted `fit` finds its state again
+        checkpoint_dir=None,     # Folder in which an interrupted `fit` finds its state again, if `random_state` is a number
         device=None,             # `cpu` or `cuda`; default: a GPU if there is one
         bf16=False,              # Train in bfloat16, faster where the processor has it? `auto`: where it has
         random_state=42,         # For a result that can be repeated
@@ -185,6 +186,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         more = [] if unlabelled is None else _as_texts(unlabelled, 'unlabelled')
         classes = np.unique(y)
         df = self._table(X, y, classes, valid, seed)
+        self._check_plan(classes, df.is_valid.any())
         self._train(df, more, classes, seed)
         self._calibrate(df[df.is_valid])
         self.seconds_ = time.monotonic()-start
@@ -229,6 +231,7 @@ def language_model(self:ULMFiTClassifier,
     if d not in self._lms:
         if d not in self.directions_: raise ValueError(f'there is no direction {d!r}; there are {self.directions_}')
         if self._folder is None: raise ValueError('this classifier was saved without its language model')
+        if not self._folder.is_dir(): raise FileNotFoundError(f'the language model was in {self._folder}, which is gone; load the classifier again from where it is now')
         self._lms[d] = load_language_model(self._folder/self._part('language_model', d))
     return self._lms[d]
 
@@ -240,6 +243,28 @@ def _check_params(self:ULMFiTClassifier):
     ok = [('fwd',),('bwd',),('fwd','bwd'),('bwd','fwd')]
     if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
     if self.bf16 not in (True,False,'auto'): raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
+
+@patch
+def _check_plan(self:ULMFiTClassifier, classes, held):
+    "What would only be noticed after the language model has been trained"
+    for k in ('epochs','lrs'):
+        v = getattr(self, k)
+        if v is not None and (not hasattr(v, '__len__') or len(v)!=4): raise ValueError(f'{k} is {v!r}; give four values, one for each step of gradual unfreezing')
+    ranges = dict(lm_epochs=(0,None), drop_mult=(0,None), lm_drop_mult=(0,None), bs=(1,None), seq_len=(1,72*20), label_smoothing=(0,1))
+    for k,(a,b) in ranges.items():
+        v = getattr(self, k)
+        if v is not None and not (a<=v and (b is None or v<=b)): raise ValueError(f'{k} is {v!r}; it can be {a} or more' + (f', up to {b}' if b else ''))
+    if self.div is not None and not self.div>0: raise ValueError(f'div is {self.div!r}, but must be above 0')
+    w = self.class_weight
+    if not (w is None or isinstance(w, dict) or isinstance(w, str) and w=='balanced' or not isinstance(w, str) and hasattr(w, '__len__') and len(w)==len(classes)):
+        raise ValueError(f"class_weight is {w!r}; it can be 'balanced', or a dict from label to weight")
+    unknown = [o for o in w if o not in classes.tolist()] if isinstance(w, dict) else []
+    if unknown: raise ValueError(f'class_weight names the label {unknown[0]!r}; the labels are {classes.tolist()}')
+    if self.monitor not in (None,'valid_loss','accuracy'): raise ValueError(f"monitor is {self.monitor!r}; it can be 'valid_loss' or 'accuracy'")
+    if not held and (self.monitor or self.patience): warnings.warn('no text is held out, so monitor and patience are not used: give valid, or a larger validation_fraction')
+    for d in self.directions:
+        pre = self._pretrained_folder(d=='bwd')
+        if pre and read_meta(pre/'model.json')['backwards']!=(d=='bwd'): raise ValueError(f"{pre} reads {'forwards' if d=='bwd' else 'backwards'}, but directions is {self.directions!r}")
 
 @patch
 def _seed(self:ULMFiTClassifier):
@@ -254,8 +279,8 @@ def _table(self:ULMFiTClassifier, X, y, classes, valid, seed):
     if alone: warnings.warn(f'class {alone[0].item()!r} has a single text; it is trained on, and nothing can be said about how well it is recognized')
     df = pd.DataFrame({'text':pd.Series(X, dtype=object), 'label':pd.Series(y.tolist(), dtype=object)})
     if valid is None or isinstance(valid, numbers.Real):
-        return df.assign(is_valid=hold_out(y, float(ifnone(valid, self.validation_fraction) or 0), seed))
-    try: Xv,yv = valid
+        return df.assign(is_valid=hold_out(y, ifnone(ifnone(valid, self.validation_fraction), 0), seed))
+    try: Xv,yv = None if hasattr(valid, 'columns') else valid
     except (TypeError,ValueError): raise ValueError('valid should be a pair (X, y) of texts and labels, or a share between 0 and 1') from None
     Xv,yv = check_X_y(Xv, yv, classes.tolist())
     held = pd.DataFrame({'text':pd.Series(Xv, dtype=object), 'label':pd.Series(yv.tolist(), dtype=object)})
@@ -264,13 +289,13 @@ def _table(self:ULMFiTClassifier, X, y, classes, valid, seed):
 # %% ../nbs/10_estimator.ipynb #74d02bf1
 @patch
 @contextmanager
-def _work_folder(self:ULMFiTClassifier, df, more):
+def _work_folder(self:ULMFiTClassifier, df, more, seed):
     "A folder for this training, and no other"
     if self.checkpoint_dir is None:
         with tempfile.TemporaryDirectory() as d: yield Path(d)
         return
-    what = {k:repr(v) for k,v in self.get_params().items() if k not in ('checkpoint_dir','verbose')}
-    sha = hashlib.sha256(json.dumps([what, df.astype(str).values.tolist(), more]).encode()).hexdigest()
+    what = {k:repr(v) for k,v in self.get_params().items() if k not in ('checkpoint_dir','verbose','random_state')}
+    sha = hashlib.sha256(json.dumps([what, seed, df.astype(str).values.tolist(), more]).encode()).hexdigest()
     folder = Path(self.checkpoint_dir)/sha[:16]
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
@@ -278,6 +303,8 @@ def _work_folder(self:ULMFiTClassifier, df, more):
     with suppress(OSError): Path(self.checkpoint_dir).rmdir() # other trainings may be in it
 
 # %% ../nbs/10_estimator.ipynb #13a88953
+def _as_history(rows): return pd.DataFrame(rows, columns=None if rows else ['direction','stage','train_loss','valid_loss','seconds'])
+
 def _name(backwards): return 'bwd' if backwards else 'fwd'
 
 @patch
@@ -305,9 +332,13 @@ def _default_model(self:ULMFiTClassifier, backwards):
     _say_once(f'{why}: starting from random weights (pretrained=False says that this is wanted)')
 
 @patch
+def _pretrained_folder(self:ULMFiTClassifier, backwards):
+    return self._default_model(backwards) if self.pretrained is True else find_pretrained(str(self.pretrained), backwards) if self.pretrained else None
+
+@patch
 def _start(self:ULMFiTClassifier, backwards):
     "Folder of the pretrained model, or None; and how to cut texts into tokens"
-    folder = self._default_model(backwards) if self.pretrained is True else find_pretrained(str(self.pretrained), backwards) if self.pretrained else None
+    folder = self._pretrained_folder(backwards)
     if self.tokenizer is None and folder and (cfg := read_meta(folder/'model.json').get('tokenizer')):
         tok = Tokenizer.from_config(cfg, folder)
         return folder,{'tok':tok.tok, 'rules':tok.rules}
@@ -385,7 +416,7 @@ def _train(self:ULMFiTClassifier, df, more, classes, seed):
     "Language model and classifier for each direction"
     train,history,lms,members = df[~df.is_valid],_History(),{},[]
     bs = self.bs or (64 if self._device().type=='cuda' else 16 if len(train)<1000 else 32)
-    with self._work_folder(df, more) as folder:
+    with self._work_folder(df, more, seed) as folder:
         for d in self.directions:
             lms[d],pre = self._fit_lm(folder, [*train.text, *more], d=='bwd', bs, seed, history)
             members.append(self._fit_classifier(folder, df, classes, lms[d], pre, bs, seed, history))
@@ -393,7 +424,7 @@ def _train(self:ULMFiTClassifier, df, more, classes, seed):
         o.to_fp32().model.eval()
         o.path = Path('.') # the folder is gone
     self.classes_,self.directions_,self.pretrained_ = classes,tuple(self.directions),pre.name if pre else None
-    self.ensemble_,self.history_,self._lms,self._folder = Ensemble(members),pd.DataFrame(history.rows),lms,None
+    self.ensemble_,self.history_,self._lms,self._folder = Ensemble(members),_as_history(history.rows),lms,None
 
 @patch
 def _calibrate(self:ULMFiTClassifier, held):
@@ -410,10 +441,12 @@ def _plain(v):
     if isinstance(v, dict): return {'pairs':[[_plain(k),_plain(o)] for k,o in v.items()]}
     if isinstance(v, (list,tuple,np.ndarray)): return [_plain(o) for o in v]
     if isinstance(v, np.generic): return v.item()
+    if isinstance(v, slice): return {'slice':[_plain(o) for o in (v.start,v.stop,v.step)]}
+    if isinstance(v, np.random.RandomState): return None # a generator isn't kept
     return v if v is None or isinstance(v, (bool,int,float,str)) else str(v)
 
 def _unplain(v):
-    if isinstance(v, dict): return {k:_unplain(o) for k,o in v['pairs']}
+    if isinstance(v, dict): return slice(*v['slice']) if 'slice' in v else {k:_unplain(o) for k,o in v['pairs']}
     return tuple(_unplain(o) for o in v) if isinstance(v, list) else v
 
 # %% ../nbs/10_estimator.ipynb #c5bb4ad5
@@ -421,6 +454,22 @@ _facts = 'directions','pretrained','n_valid','valid_accuracy','seconds'
 
 @patch
 def _part(self:ULMFiTClassifier, what, d): return what if d==self.directions_[0] else f'{what}_{d}'
+
+def check_place(
+    folder # Where a classifier is to be saved
+):
+    "An error where `save` would refuse to write, before there is anything to lose"
+    folder = Path(folder)
+    ours = not folder.exists() or (folder/'estimator.json').exists() or folder.is_dir() and not any(folder.iterdir())
+    if not ours: raise ValueError(f'{folder} exists and holds something else: give another folder, or remove it first')
+
+@patch
+def _has_lms(self:ULMFiTClassifier):
+    if len(self._lms)==len(self.directions_): return True
+    if self._folder is None: return False
+    if self._folder.is_dir(): return True
+    warnings.warn(f'{self._folder}, from which this classifier was loaded, is gone, and its language model with it; the classifier is complete')
+    return False
 
 @patch
 def save(self:ULMFiTClassifier,
@@ -430,13 +479,12 @@ def save(self:ULMFiTClassifier,
     "Write all that is needed to answer elsewhere: settings, labels, temperature, and for each direction weights, vocabulary, tokenizer and rules"
     check_is_fitted(self, 'ensemble_')
     folder = Path(folder)
-    ours = not folder.exists() or (folder/'estimator.json').exists() or folder.is_dir() and not any(folder.iterdir())
-    if not ours: raise ValueError(f'{folder} exists and holds something else: give another folder, or remove it first')
-    has_lms = language_models and (self._folder is not None or len(self._lms)==len(self.directions_))
+    check_place(folder)
+    has_lms = language_models and self._has_lms()
     meta = dict(kind='estimator', params={k:_plain(v) for k,v in self.get_params().items()}, classes=self.classes_.tolist(), dtype=self.classes_.dtype.str)
     meta.update(temperature=self.ensemble_.temperature, language_models=has_lms, **{k:getattr(self, k+'_') for k in _facts})
     meta['history'] = self.history_.astype(object).where(self.history_.notna(), None).to_dict('records')
-    with atomic_path(folder) as tmp:
+    with atomic_path(folder, 'estimator.json') as tmp:
         tmp = Path(tmp).absolute()
         for d,o in zip(self.directions_, self.ensemble_.learners):
             o.export(tmp/self._part('classifier', d))
@@ -457,7 +505,7 @@ def load(cls:ULMFiTClassifier,
     res.classes_ = np.array(meta['classes'], dtype=meta['dtype'])
     for k in _facts: setattr(res, k+'_', _unplain(meta[k]))
     res.ensemble_ = Ensemble([load_classifier(folder/res._part('classifier', d)) for d in res.directions_], meta['temperature'])
-    res.history_,res._lms,res._folder = pd.DataFrame(meta['history']),{},folder if meta['language_models'] else None
+    res.history_,res._lms,res._folder = _as_history(meta['history']),{},folder.absolute() if meta['language_models'] else None
     return res
 
 # %% ../nbs/10_estimator.ipynb #70e04c8f

@@ -25,7 +25,7 @@ def next_probs(
     banned:Tensor=None,   # Tokens that must not come: bool, (vocab_sz,) or (bs, vocab_sz)
 )->Tensor:                # Probabilities, (bs, vocab_sz)
     "Probabilities to draw the next token from"
-    if temperature<=0: raise ValueError(f'temperature is {temperature}, but must be above 0; for always the likeliest token, use top_k=1')
+    if not 0<temperature<float('inf'): raise ValueError(f'temperature is {temperature}, but must be a number above 0; for always the likeliest token, use top_k=1')
     if top_k is not None and top_k<1: raise ValueError(f'top_k is {top_k}, but must be 1 or more; None keeps every token')
     for k,v in dict(top_p=top_p, min_p=min_p).items():
         if v is not None and not 0<v<=1: raise ValueError(f'{k} is {v}, but must be above 0 and at most 1; None keeps every token')
@@ -36,7 +36,7 @@ def next_probs(
         low = (p<min_p) & (p<p.amax(-1, keepdim=True))
         banned = low if banned is None else low|banned
     if banned is not None: logits = logits.masked_fill(banned, -float('inf'))
-    p = (logits/temperature).softmax(-1)
+    p = (logits/max(temperature, 1e-6)).softmax(-1)
     if top_k is None and top_p is None: return p
     s,idx = p.sort(dim=-1, descending=True, stable=True) if top_k is None else p.topk(min(top_k, p.shape[-1]))
     if top_p is not None: s = s.masked_fill(s.cumsum(-1)-s >= top_p, 0)

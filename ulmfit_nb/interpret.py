@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_interpret.ipynb #fea0036a
 from __future__ import annotations
-import html, math, torch
+import copy, html, math, torch
 import numpy as np, pandas as pd
 from fastcore.all import patch
 from torch import Tensor
@@ -105,10 +105,10 @@ def _log_odds(scores, ens, idx):
 def _from_embeds(model, emb):
     "Scores of the classifier `model` for embeddings (n, n_toks, emb_sz), with gradients through the whole text"
     enc,head = model[0],model[1]
-    enc.reset()
-    n = emb.shape[1]
+    module,n = copy.copy(enc.module),emb.shape[1] # with a state of its own
+    module.reset()
     skip = 0 if enc.max_len is None else -(min(enc.max_len-n, 0)//enc.bptt)*enc.bptt # read, but not pooled
-    out = enc.module(emb, from_embeds=True)[:,skip:]
+    out = module(emb, from_embeds=True)[:,skip:]
     return head((out, torch.zeros(out.shape[:2], dtype=torch.bool, device=out.device)))[0]
 
 # %% ../nbs/09_interpret.ipynb #83e6afdc

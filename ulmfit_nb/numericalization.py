@@ -6,7 +6,7 @@
 __all__ = ['make_vocab', 'Corpus', 'TokenizedDoc', 'atomic_path', 'Numericalize']
 
 # %% ../nbs/02_numericalization.ipynb #c0a470f5
-import hashlib,json,os,shutil,sys,uuid
+import glob,hashlib,json,os,shutil,sys,uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -116,23 +116,35 @@ def with_vocab(self:Corpus,
 # %% ../nbs/02_numericalization.ipynb #5a3d1471
 @contextmanager
 def atomic_path(
-    path, # The file or folder to write
-):        # Where to write it instead
+    path,               # The file or folder to write
+    marker='model.json' # A folder that is there already is replaced only if it is empty or holds this file
+):                      # Where to write it instead
     "A path beside `path` that is renamed to it when all went well, and removed when not"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for o in path.parent.glob(f'.{path.name}.*.part'): # left by a process that was killed
-        if not _alive(int(o.name.split('.')[-3])): _rm(o)
-    new = path.parent/f'.{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part'
+    _tidy_up(path)
+    if path.is_dir() and any(path.iterdir()) and not (path/marker).exists(): raise ValueError(f'{path} exists and holds something else: give another place, or remove it first')
+    stem = path.parent/f'.{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}'
+    new,old = stem.with_name(f'{stem.name}.part'),stem.with_name(f'{stem.name}.old')
     try:
         yield new
-        if path.is_dir():
-            old = path.parent/f'.{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part'
+        if path.is_dir() and new.is_dir():
             path.rename(old)
-            new.rename(path)
+            try: new.rename(path)
+            except BaseException:
+                old.rename(path)
+                raise
             _rm(old)
         else: os.replace(new, path)
     finally: _rm(new)
+
+def _tidy_up(path):
+    "Remove what a killed process left beside `path`; if it had just moved the old folder away, that goes back"
+    for o in path.parent.glob(f'.{glob.escape(path.name)}.*.*.*'):
+        _,pid,_,end = o.name.rsplit('.', 3)
+        if end not in ('part','old') or not pid.isdecimal() or _alive(int(pid)): continue
+        if end=='old' and not path.exists(): o.rename(path)
+        else: _rm(o)
 
 def _rm(p): shutil.rmtree(p, ignore_errors=True) if p.is_dir() else p.unlink(missing_ok=True)
 
@@ -147,7 +159,7 @@ def _alive(pid):
 def _corpus_folder(path):
     path = Path(path)
     if path.exists() and not (path/'corpus.json').exists(): raise ValueError(f'{path} exists and is no corpus: give another path, or remove it first')
-    with atomic_path(path) as d:
+    with atomic_path(path, 'corpus.json') as d:
         d.mkdir()
         yield d
 

@@ -176,13 +176,28 @@ def _suffix(path):
     if sufs and sufs[-1] in _openers: sufs.pop()
     return sufs[-1].lower() if sufs else ''
 
-def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', chunksize=None, **kwargs):
+_surplus = 'rows have more fields than the header has names; put a text that holds the separator in quotes'
+
+def _as_written(labels):
+    "Labels that were read as str, as bools or numbers where nothing is lost by it: 007 is not 7"
+    known = labels.dropna()
+    if len(known) and known.str.lower().isin(['true','false']).all(): return labels.str.lower().map({'true':True, 'false':False})
+    nums = pd.to_numeric(known, errors='coerce')
+    same = nums.notna().all() and nums.nunique()==known.nunique() and not known.str.match(r'\s*[+-]?0\d').any()
+    return pd.to_numeric(labels) if same else labels
+
+def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', label_col=False, chunksize=None, **kwargs):
     "The table in `path`, whole or in parts of `chunksize` rows; only an empty cell is missing"
-    kw = dict(sep=_seps[_suffix(path)], keep_default_na=False, na_values=[''], dtype=dict.fromkeys(L(ifnone(text_col, 'text')), str)) | kwargs
+    texts = L(ifnone(text_col, 'text'))
+    labels = [label_col] if isinstance(label_col, (str,int)) and label_col is not False and label_col not in texts and 'dtype' not in kwargs else []
+    kw = dict(sep=_seps[_suffix(path)], keep_default_na=False, na_values=[''], dtype=dict.fromkeys([*texts, *labels], str)) | kwargs
     with _open_text(path, encoding, errors, newline='') as f:
         try:
-            if chunksize is None: yield pd.read_csv(f, **kw)
-            else: yield from pd.read_csv(f, chunksize=chunksize, **kw)
+            for df in [pd.read_csv(f, **kw)] if chunksize is None else pd.read_csv(f, chunksize=chunksize, **kw):
+                if 'index_col' not in kw and not isinstance(df.index, pd.RangeIndex): raise pd.errors.ParserError(_surplus)
+                for o in labels:
+                    if o in df: df[o] = _as_written(df[o])
+                yield df
         except pd.errors.EmptyDataError: raise ValueError(f"no texts in {path}: the file is empty") from None
         except pd.errors.ParserError as e: raise ValueError(f"{path}: {str(e).strip()}") from None
 
@@ -192,10 +207,10 @@ def _need(module, extra, what):
     try: return import_module(module)
     except ImportError: raise ImportError(f"{what} needs {module}: pip install 'ulmfit-nb[{extra}]'") from None
 
-def _read_file(path, text_col=None, encoding='utf8', errors='strict', **kwargs):
+def _read_file(path, text_col=None, encoding='utf8', errors='strict', label_col=False, **kwargs):
     "The table in the file `path`, as its suffix says"
     suf = _suffix(path)
-    if suf in _seps: return first(_csv_parts(path, text_col, encoding, errors, **kwargs))
+    if suf in _seps: return first(_csv_parts(path, text_col, encoding, errors, label_col, **kwargs))
     if suf in _jsonl: return _read_jsonl(path, encoding, errors)
     if suf=='.parquet':
         _need('pyarrow', 'parquet', 'reading Parquet')
@@ -240,7 +255,7 @@ def read_texts(
     if (ds := _saved_dataset(path)) is not None: return _tidy(_as_table(ds), **pick, where=str(path))
     if path.is_file():
         if folders is not None: raise ValueError(f"folders= is for a folder, and {path} is a file")
-        return _tidy(_read_file(path, text_col, encoding, errors, **kwargs), **pick, where=str(path))
+        return _tidy(_read_file(path, text_col, encoding, errors, ifnone(label_col, 'label'), **kwargs), **pick, where=str(path))
     if text_col is not None or not (label_col is None or label_col is False):
         raise ValueError(f"{path} is a folder, which has no columns: each file is a text, and its folder's name the label")
     return _tidy(_read_folder(path, folders, encoding, errors, label_col is not False), label_col=label_col, where=str(path))
