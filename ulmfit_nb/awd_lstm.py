@@ -388,6 +388,7 @@ def _arranged(enc, dtype):
     res.training = False
     return res
 
+# %% ../nbs/04_awd_lstm.ipynb #bb222fe7
 @torch.no_grad()
 def ready_encoder(
     enc:AWD_LSTM,    # An encoder; what is done with the result leaves its state alone

@@ -244,6 +244,7 @@ def _check_params(self:ULMFiTClassifier):
     if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
     if self.bf16 not in (True,False,'auto'): raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
 
+# %% ../nbs/10_estimator.ipynb #4e8e821b
 @patch
 def _check_plan(self:ULMFiTClassifier, classes, held):
     "What would only be noticed after the language model has been trained"
@@ -266,6 +267,7 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
         pre = self._pretrained_folder(d=='bwd')
         if pre and read_meta(pre/'model.json')['backwards']!=(d=='bwd'): raise ValueError(f"{pre} reads {'forwards' if d=='bwd' else 'backwards'}, but directions is {self.directions!r}")
 
+# %% ../nbs/10_estimator.ipynb #09912d21
 @patch
 def _seed(self:ULMFiTClassifier):
     r = self.random_state
@@ -335,6 +337,7 @@ def _default_model(self:ULMFiTClassifier, backwards):
 def _pretrained_folder(self:ULMFiTClassifier, backwards):
     return self._default_model(backwards) if self.pretrained is True else find_pretrained(str(self.pretrained), backwards) if self.pretrained else None
 
+# %% ../nbs/10_estimator.ipynb #a35d95a5
 @patch
 def _start(self:ULMFiTClassifier, backwards):
     "Folder of the pretrained model, or None; and how to cut texts into tokens"
@@ -463,6 +466,7 @@ def check_place(
     ours = not folder.exists() or (folder/'estimator.json').exists() or folder.is_dir() and not any(folder.iterdir())
     if not ours: raise ValueError(f'{folder} exists and holds something else: give another folder, or remove it first')
 
+# %% ../nbs/10_estimator.ipynb #51d6f15f
 @patch
 def _has_lms(self:ULMFiTClassifier):
     if len(self._lms)==len(self.directions_): return True

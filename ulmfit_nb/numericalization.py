@@ -138,6 +138,7 @@ def atomic_path(
         else: os.replace(new, path)
     finally: _rm(new)
 
+# %% ../nbs/02_numericalization.ipynb #9f3f171f
 def _tidy_up(path):
     "Remove what a killed process left beside `path`; if it had just moved the old folder away, that goes back"
     for o in path.parent.glob(f'.{glob.escape(path.name)}.*.*.*'):
@@ -466,6 +467,7 @@ def from_folder(cls:Tokenizer,
     res.lengths = dict(zip(c.files, c.lens.tolist()))
     return res
 
+# %% ../nbs/02_numericalization.ipynb #a8015810
 @patch
 def doc_index(self:Tokenizer,
     item, # A path, in the folder or not

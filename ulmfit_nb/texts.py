@@ -176,6 +176,7 @@ def _suffix(path):
     if sufs and sufs[-1] in _openers: sufs.pop()
     return sufs[-1].lower() if sufs else ''
 
+# %% ../nbs/00_texts.ipynb #375d67ca
 _surplus = 'rows have more fields than the header has names; put a text that holds the separator in quotes'
 
 def _as_written(labels):

@@ -238,6 +238,7 @@ def _default_sz(self:SubwordTokenizer, lines):
         if len(seen)//4>self.max_vocab_sz: return self.max_vocab_sz
     return max(-(-(len(seen)//4)//8)*8, 29)
 
+# %% ../nbs/01_tokenization.ipynb #4fc6d605
 @patch
 def setup(self:SubwordTokenizer,
     items,      # An iterable of texts
@@ -509,6 +510,7 @@ def _alone(f):
                 raise
     return _f
 
+# %% ../nbs/01_tokenization.ipynb #59cc4418
 class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
@@ -769,6 +771,7 @@ def ids(self:PieceMemo,
     res = self.flat[np.repeat(self.start[ps]-ends+n, n) + np.arange(ends[-1])]
     return res,np.diff(ends[np.cumsum([len(o) for o in docs])-1], prepend=0).tolist()
 
+# %% ../nbs/01_tokenization.ipynb #0b50344a
 @patch
 @_alone
 def many(self:PieceMemo,
@@ -819,6 +822,7 @@ def _guard(f, start, chunk):
             raise ValueError(f'document {start+i} ({str(t)[:40]!r}): {why}') from None
     raise err
 
+# %% ../nbs/01_tokenization.ipynb #3901bbb1
 class _TokenizeWithRules:
     "`rules`, then `tok`, then `post_rules`, on an iterable of texts"
     def __init__(self, tok=None, rules=None, post_rules=None):
