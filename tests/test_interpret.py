@@ -133,3 +133,9 @@ def test_deletion(learn, df):
     assert (res.p-res.p_top).mean()>(res.p-res.p_random).mean()
     assert res.p.tolist()==pytest.approx(learn.predict_proba(df.text[df.is_valid][:30]).max(1).values.tolist(), abs=1e-4)
     assert len(deletion_test(learn, ['', 'Good.']))==1 # nothing can be deleted from nothing
+
+def test_attribution_has_a_state_of_its_own(learn, df):
+    "So that threads don't read in each other's state"
+    own = learn.encoder.hidden
+    attribute(learn, df.text[0], n_steps=4)
+    assert learn.encoder.hidden is own

@@ -210,3 +210,17 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-before)//1024)
 '''
     mb = int(subprocess.check_output([sys.executable, '-c', code, str(tmp_path)], text=True))
     assert mb<40 # the texts alone are 17 MB, their ids 10 MB, their tokens as lists over 150 MB
+
+def test_second_rename_fails(tmp_path, monkeypatch):
+    "The old folder moves back when the new one can't take its place"
+    (tmp_path/'c').mkdir()
+    (tmp_path/'c'/'model.json').write_text('old')
+    rename = Path.rename
+    def stuck(self, to):
+        if self.suffix=='.part': raise PermissionError('locked')
+        return rename(self, to)
+    monkeypatch.setattr(Path, 'rename', stuck)
+    with pytest.raises(PermissionError, match='locked'), atomic_path(tmp_path/'c') as new:
+        new.mkdir()
+        (new/'model.json').write_text('new')
+    assert [o.name for o in tmp_path.iterdir()]==['c'] and (tmp_path/'c'/'model.json').read_text()=='old'

@@ -366,26 +366,29 @@ def draw_balanced(
     return dls
 
 # %% ../nbs/07_classifier.ipynb #7ac686f1
+def _weights_of(class_weight, labels):
+    "A weight for each of `labels`; None and 'balanced' as they are"
+    if class_weight is None or isinstance(class_weight, str) and class_weight=='balanced': return class_weight
+    if isinstance(class_weight, str) or not hasattr(class_weight, '__len__'): raise ValueError(f"class_weight is {class_weight!r}; 'balanced' is known, or a dict, or a list")
+    if isinstance(class_weight, dict):
+        unknown = [o for o in class_weight if o not in labels]
+        if unknown: raise ValueError(f'class_weight names {unknown[0]!r}, but the labels are {labels}')
+        return torch.tensor([float(class_weight.get(o, 1)) for o in labels])
+    if len(class_weight)!=len(labels): raise ValueError(f'{len(class_weight)} class weights for {len(labels)} classes')
+    return torch.as_tensor(class_weight).float()
+
 def classifier_loss(
     dls:DataLoaders,         # Texts and labels
     class_weight=None,       # 'balanced', a dict from label to weight (others: 1), or a weight for each class
     label_smoothing:float=0. # Share of the target that is spread over all classes
 ):                           # fastai loss
     "The loss for the labels of `dls`, with weighted classes and smoothed targets"
-    many,w = _ys(dls).ndim>1,None
-    labels = list(dls.vocab[-1])
+    many,labels = _ys(dls).ndim>1,list(dls.vocab[-1])
     if many and label_smoothing: raise ValueError('label smoothing is for texts with one label each')
-    if isinstance(class_weight, str):
-        if class_weight!='balanced': raise ValueError(f"class_weight is {class_weight!r}; 'balanced' is known, or a dict, or a list")
+    w = _weights_of(class_weight, labels)
+    if isinstance(w, str):
         n,counts = len(dls.train_ds),label_counts(dls).clamp(min=1)
         w = (n-counts)/counts if many else n/(len(labels)*counts)
-    elif isinstance(class_weight, dict):
-        unknown = [o for o in class_weight if o not in labels]
-        if unknown: raise ValueError(f'class_weight names {unknown[0]!r}, but the labels are {labels}')
-        w = torch.tensor([float(class_weight.get(o, 1)) for o in labels])
-    elif class_weight is not None:
-        if len(class_weight)!=len(labels): raise ValueError(f'{len(class_weight)} class weights for {len(labels)} classes')
-        w = torch.as_tensor(class_weight).float()
     w = None if w is None else w.float().to(dls.device)
     return BCEWithLogitsLossFlat(pos_weight=w) if many else CrossEntropyLossFlat(weight=w, label_smoothing=label_smoothing)
 

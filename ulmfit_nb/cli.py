@@ -27,9 +27,10 @@ def train_texts(
     "Train a classifier, save it as `out`, and measure it on the validation part"
     import numpy as np
     from ulmfit_nb.ensemble import calibration_error
-    from ulmfit_nb.estimator import ULMFiTClassifier, check_place
+    from ulmfit_nb.estimator import ULMFiTClassifier
+    from ulmfit_nb.numericalization import check_place
     out = Path(out)
-    check_place(out)
+    check_place(out, 'estimator.json') # before there is anything to lose
     tr,va = df[~df.is_valid],df[df.is_valid]
     clf = ULMFiTClassifier(checkpoint_dir=str(out)+'.checkpoints', verbose=progress, **params)
     clf.fit(tr.text, tr.label, unlabelled=list(unlabelled))
@@ -104,8 +105,9 @@ def _labelled(data, text_col, label_col, group_col, valid, limit, seed):
     try: share = float(valid)
     except ValueError:
         held_out = _read(Path(valid))
-        both = [sorted(map(repr, o.label.unique()))[:5] for o in (df,held_out)]
-        if not set(both[0]) & set(both[1]) and not df.label.isin(held_out.label).any(): raise ValueError(f"{valid} and {data} have no label in common: {', '.join(both[1])} against {', '.join(both[0])}")
+        if not df.label.isin(held_out.label).any():
+            there,here = (', '.join(map(repr, o.label.unique()[:5].tolist())) for o in (held_out,df))
+            raise ValueError(f'{valid} and {data} have no label in common: {there} against {here}')
         return pd.concat([df.assign(is_valid=False), held_out.assign(is_valid=True)], ignore_index=True)
     return split_texts(df, share if share<1 else int(share), group_col=group_col, seed=seed)
 

@@ -21,10 +21,11 @@ from .language_model import *
 from .language_model import _say_once
 from .pretraining import Checkpointer, pretrain_configs
 from .classifier import *
+from .classifier import _weights_of
 from .ensemble import *
 
 # %% auto #0
-__all__ = ['sizes', 'check_X_y', 'hold_out', 'enough_epochs', 'ULMFiTClassifier', 'check_place']
+__all__ = ['sizes', 'check_X_y', 'hold_out', 'enough_epochs', 'ULMFiTClassifier']
 
 # %% ../nbs/10_estimator.ipynb #5d910574
 def _as_texts(X, name='X'):
@@ -256,11 +257,7 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
         v = getattr(self, k)
         if v is not None and not (a<=v and (b is None or v<=b)): raise ValueError(f'{k} is {v!r}; it can be {a} or more' + (f', up to {b}' if b else ''))
     if self.div is not None and not self.div>0: raise ValueError(f'div is {self.div!r}, but must be above 0')
-    w = self.class_weight
-    if not (w is None or isinstance(w, dict) or isinstance(w, str) and w=='balanced' or not isinstance(w, str) and hasattr(w, '__len__') and len(w)==len(classes)):
-        raise ValueError(f"class_weight is {w!r}; it can be 'balanced', or a dict from label to weight")
-    unknown = [o for o in w if o not in classes.tolist()] if isinstance(w, dict) else []
-    if unknown: raise ValueError(f'class_weight names the label {unknown[0]!r}; the labels are {classes.tolist()}')
+    _weights_of(self.class_weight, classes.tolist())
     if self.monitor not in (None,'valid_loss','accuracy'): raise ValueError(f"monitor is {self.monitor!r}; it can be 'valid_loss' or 'accuracy'")
     if not held and (self.monitor or self.patience): warnings.warn('no text is held out, so monitor and patience are not used: give valid, or a larger validation_fraction')
     for d in self.directions:
@@ -458,14 +455,6 @@ _facts = 'directions','pretrained','n_valid','valid_accuracy','seconds'
 @patch
 def _part(self:ULMFiTClassifier, what, d): return what if d==self.directions_[0] else f'{what}_{d}'
 
-def check_place(
-    folder # Where a classifier is to be saved
-):
-    "An error where `save` would refuse to write, before there is anything to lose"
-    folder = Path(folder)
-    ours = not folder.exists() or (folder/'estimator.json').exists() or folder.is_dir() and not any(folder.iterdir())
-    if not ours: raise ValueError(f'{folder} exists and holds something else: give another folder, or remove it first')
-
 # %% ../nbs/10_estimator.ipynb #51d6f15f
 @patch
 def _has_lms(self:ULMFiTClassifier):
@@ -483,7 +472,7 @@ def save(self:ULMFiTClassifier,
     "Write all that is needed to answer elsewhere: settings, labels, temperature, and for each direction weights, vocabulary, tokenizer and rules"
     check_is_fitted(self, 'ensemble_')
     folder = Path(folder)
-    check_place(folder)
+    check_place(folder, 'estimator.json')
     has_lms = language_models and self._has_lms()
     meta = dict(kind='estimator', params={k:_plain(v) for k,v in self.get_params().items()}, classes=self.classes_.tolist(), dtype=self.classes_.dtype.str)
     meta.update(temperature=self.ensemble_.temperature, language_models=has_lms, **{k:getattr(self, k+'_') for k in _facts})
