@@ -181,12 +181,16 @@ random.seed(rank) # each process has random numbers of its own
 dl = LMDataLoader([torch.arange(i*100, i*100+20) for i in range(20)], bs=3, seq_len=7, shuffle=True).for_rank()
 epochs = [[torch.stack([b[0],b[1]]).as_subclass(torch.Tensor) for b in dl] for _ in range(2)]
 torch.save(epochs, f'{sys.argv[2]}.{rank}')
+torch.distributed.barrier()
+torch.distributed.destroy_process_group() # threads of gloo that outlive Python's end abort the process (pytorch#190489)
 """
 
 def test_processes_agree_on_the_order(tmp_path):
     "Two gloo processes with other seeds read other rows of one stream"
-    ps = [subprocess.Popen([sys.executable, '-c', ranked, str(r), tmp_path/'store'], env={**os.environ, 'OMP_NUM_THREADS':'1', 'WORLD_SIZE':'2', 'RANK':str(r)}) for r in range(2)]
-    assert [p.wait(300) for p in ps]==[0,0]
+    ps = [subprocess.Popen([sys.executable, '-c', ranked, str(r), tmp_path/'store'], env={**os.environ, 'OMP_NUM_THREADS':'1', 'WORLD_SIZE':'2', 'RANK':str(r)},
+                           stderr=subprocess.PIPE, text=True) for r in range(2)]
+    errs = [p.communicate(timeout=300)[1] for p in ps]
+    assert [p.returncode for p in ps]==[0,0], errs
     a,b = (torch.load(f"{tmp_path/'store'}.{r}") for r in range(2))
     for e0,e1 in zip(a, b):
         ys = torch.cat([o[1].flatten() for e in (e0,e1) for o in e])
