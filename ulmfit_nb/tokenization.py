@@ -201,9 +201,10 @@ class SubwordTokenizer:
         char_coverage=None,   # Share of the characters that get a piece: 0.99999 for European languages, else 0.9998
         cache_dir=None,       # A folder that gets a copy of the trained model, `spm.model`
         byte_fallback=False,  # Spell unknown characters as bytes, so that nothing is lost?
+        normalization='nmt_nfkc', # SentencePiece's rule that makes one character of several with the same meaning; `identity`: none
         max_sentences=0,      # Train on a random sample of at most this many lines (more than 100); 0 for all
     ):
-        store_attr('vocab_sz,max_vocab_sz,model_type,cache_dir,byte_fallback,max_sentences,lang')
+        store_attr('vocab_sz,max_vocab_sz,model_type,cache_dir,byte_fallback,normalization,max_sentences,lang')
         self.special_toks = list(ifnone(special_toks, text_spec_tok))
         self.char_coverage = ifnone(char_coverage, 0.99999 if lang in _eu_langs else 0.9998)
         self.model,self._sp = None,None
@@ -252,10 +253,12 @@ def setup(self:SubwordTokenizer,
     n = self._default_sz(lines()) if self.vocab_sz is None else self.vocab_sz
     out,spec = io.BytesIO(),['▁'+s for s in self.special_toks]
     kw = dict(hard_vocab_limit=False, model_type=self.model_type, character_coverage=self.char_coverage, byte_fallback=self.byte_fallback)
-    kw.update(input_sentence_size=self.max_sentences, user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, minloglevel=2)
+    kw.update(normalization_rule_name=self.normalization, input_sentence_size=self.max_sentences, user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, minloglevel=2)
     def train(n): SentencePieceTrainer.train(sentence_iterator=lines(), model_writer=out, vocab_size=n, **kw)
     try: train(n)
     except RuntimeError as e: # few texts in a script of many characters: these alone are more than a quarter of the words
+        if 'precompiled charsmap' in str(e):
+            raise ValueError(f"SentencePiece has no normalization={self.normalization!r}; there are nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf and identity") from None
         if not (least := re.search(r'smaller than required_chars. \d+ vs (\d+)', str(e))): raise
         if self.vocab_sz is not None:
             raise ValueError(f'vocab_sz={n} is too small: the characters of these texts take {least[1]} pieces; give more, or a smaller char_coverage') from None
