@@ -1,5 +1,5 @@
 "Room 00 against fastai, against the packages of its extras, and on real reviews"
-import gzip, json, lzma, subprocess, sys, tracemalloc
+import csv, gzip, json, lzma, subprocess, sys, tracemalloc
 import pandas as pd, pytest
 from ulmfit_nb.texts import check_texts, imdb, read_texts, sentences, split_texts, stratified_sample, stream_texts
 
@@ -46,6 +46,20 @@ def test_every_kind_of_file(small, tmp_path, suffix):
     elif 'json' in suffix or 'nd' in suffix: hard.to_json(path, orient='records', lines=True)
     else: hard.to_csv(path, index=False, sep='\t' if suffix=='.tsv' else ',')
     same(read_texts(path), hard)
+
+@pytest.mark.parametrize('suffix', ['.tsv','.tsv.gz'])
+def test_a_tsv_without_quoting(small, tmp_path, suffix):
+    "Quotes that nothing closes swallow no rows; Python's csv, told that there is no quoting, is the reference"
+    texts = ['"To be', 'or not', 'to be"', '"whole"', '""', '"', 'in the "middle"', 'ends so"', '"a" and "b', "it's"]*2
+    opener,path = (gzip.open if suffix.endswith('.gz') else open),tmp_path/f'a{suffix}'
+    for texts in (texts, texts[::-1], ['plain']*19+['"the last']):
+        with opener(path, 'wt', encoding='utf8') as f: f.write('label\ttext\n'+''.join(f'{l}\t{t}\n' for l,t in zip(small.label, texts)))
+        with opener(path, 'rt', encoding='utf8', newline='') as f: rows = list(csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE))
+        assert [o['text'] for o in rows]==texts
+        assert read_texts(path)[['label','text']].to_dict('records')==rows
+        assert list(stream_texts(path))==texts
+    small.assign(text=texts).to_csv(path, index=False, sep='\t') # pandas doubles the quotes and puts others around
+    assert read_texts(path).text.tolist()==texts
 
 def test_other_names_and_a_byte_order_mark(small, tmp_path):
     small.rename(columns=dict(text='Bewertung', label='Urteil')).to_csv(tmp_path/'a.csv', index=False, encoding='utf-8-sig', sep=';')

@@ -823,6 +823,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ulmfit_nb.texts': { 'ulmfit_nb.texts._as_table': ('texts.html#_as_table', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._as_written': ('texts.html#_as_written', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._bad_byte': ('texts.html#_bad_byte', 'ulmfit_nb/texts.py'),
+                                 'ulmfit_nb.texts._bare_quotes': ('texts.html#_bare_quotes', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._check_col': ('texts.html#_check_col', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._csv_parts': ('texts.html#_csv_parts', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._file_texts': ('texts.html#_file_texts', 'ulmfit_nb/texts.py'),

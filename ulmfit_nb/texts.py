@@ -6,7 +6,7 @@
 __all__ = ['sentences', 'sms_spam', 'check_texts', 'read_texts', 'stream_texts', 'imdb', 'stratified_sample', 'split_texts']
 
 # %% ../nbs/00_texts.ipynb #7b3ba1aa
-import bz2,codecs,gzip,json,lzma,os,re
+import bz2,codecs,csv,gzip,json,lzma,os,re
 from contextlib import contextmanager
 from importlib import import_module, resources
 from pathlib import Path
@@ -187,11 +187,21 @@ def _as_written(labels):
     same = nums.notna().all() and nums.nunique()==known.nunique() and not known.str.match(r'\s*[+-]?0\d').any()
     return pd.to_numeric(labels) if same else labels
 
+def _bare_quotes(path, encoding='utf8', errors='strict'):
+    "Is a quotation mark just a character in this TSV file? So it is where all lines have as many fields, and one opens a field that nothing closes"
+    n,odd = None,False
+    with _open_text(path, encoding, errors) as f:
+        for fields in (l.rstrip('\n').split('\t') for l in f if l.strip()):
+            if len(fields)!=ifnone(n, len(fields)): return False
+            n,odd = len(fields),odd or any(o.startswith('"') and o.count('"')%2 for o in fields)
+    return odd and n>1
+
 def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', label_col=False, chunksize=None, **kwargs):
     "The table in `path`, whole or in parts of `chunksize` rows; only an empty cell is missing"
     texts = L(ifnone(text_col, 'text'))
     labels = [label_col] if isinstance(label_col, (str,int)) and label_col is not False and label_col not in texts and 'dtype' not in kwargs else []
     kw = dict(sep=_seps[_suffix(path)], keep_default_na=False, na_values=[''], dtype=dict.fromkeys([*texts, *labels], str)) | kwargs
+    if kw['sep']=='\t' and 'quoting' not in kw and _bare_quotes(path, encoding, errors): kw['quoting'] = csv.QUOTE_NONE
     with _open_text(path, encoding, errors, newline='') as f:
         try:
             for df in [pd.read_csv(f, **kw)] if chunksize is None else pd.read_csv(f, chunksize=chunksize, **kw):

@@ -253,7 +253,8 @@ def setup(self:SubwordTokenizer,
     n = self._default_sz(lines()) if self.vocab_sz is None else self.vocab_sz
     out,spec = io.BytesIO(),['▁'+s for s in self.special_toks]
     kw = dict(hard_vocab_limit=False, model_type=self.model_type, character_coverage=self.char_coverage, byte_fallback=self.byte_fallback)
-    kw.update(normalization_rule_name=self.normalization, input_sentence_size=self.max_sentences, user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, minloglevel=2)
+    kw['normalization_rule_name'] = self.normalization
+    kw.update(input_sentence_size=self.max_sentences, user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, minloglevel=2)
     def train(n): SentencePieceTrainer.train(sentence_iterator=lines(), model_writer=out, vocab_size=n, **kw)
     try: train(n)
     except RuntimeError as e: # few texts in a script of many characters: these alone are more than a quarter of the words
