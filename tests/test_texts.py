@@ -47,6 +47,19 @@ def test_every_kind_of_file(small, tmp_path, suffix):
     else: hard.to_csv(path, index=False, sep='\t' if suffix=='.tsv' else ',')
     same(read_texts(path), hard)
 
+@pytest.mark.parametrize('sep', [';','\t'])
+def test_a_csv_without_commas(small, tmp_path, sep):
+    "Its header tells what separates the fields, in the table and in the stream; an argument and a header with commas have the last word"
+    hard = small.assign(text=['a, b', 'c;d', 'e\tf', 'two\nlines', '"g"']*4)
+    hard.to_csv(tmp_path/'a.csv', index=False, sep=sep)
+    same(read_texts(tmp_path/'a.csv'), hard)
+    assert list(stream_texts(tmp_path/'a.csv'))==hard.text.tolist()
+    assert read_texts(tmp_path/'a.csv', sep='#').shape[1]==1
+    hard.rename(columns=dict(text=f'text{sep}s')).to_csv(tmp_path/'a.csv', index=False)
+    same(read_texts(tmp_path/'a.csv', f'text{sep}s'), hard)
+    (tmp_path/'a.csv').write_text(f'x{sep}y, z\n')
+    assert read_texts(tmp_path/'a.csv', 0, header=None).text.tolist()==[f'x{sep}y']
+
 @pytest.mark.parametrize('suffix', ['.tsv','.tsv.gz'])
 def test_a_tsv_without_quoting(small, tmp_path, suffix):
     "Quotes that nothing closes swallow no rows; Python's csv, told that there is no quoting, is the reference"

@@ -845,6 +845,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ulmfit_nb.texts._read_folder': ('texts.html#_read_folder', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._read_jsonl': ('texts.html#_read_jsonl', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._saved_dataset': ('texts.html#_saved_dataset', 'ulmfit_nb/texts.py'),
+                                 'ulmfit_nb.texts._sep_of': ('texts.html#_sep_of', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._strata': ('texts.html#_strata', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._suffix': ('texts.html#_suffix', 'ulmfit_nb/texts.py'),
                                  'ulmfit_nb.texts._table_texts': ('texts.html#_table_texts', 'ulmfit_nb/texts.py'),

@@ -167,7 +167,7 @@ def _read_folder(path, folders=None, encoding='utf8', errors='strict', labels=Tr
     return pd.DataFrame(rows)
 
 # %% ../nbs/00_texts.ipynb #cc1443fd
-_seps = {'.csv':',', '.tsv':'\t'}
+_seps = {'.csv':',;\t', '.tsv':'\t'} # the first that the header holds
 _jsonl = ['.jsonl','.ndjson','.json']
 
 def _suffix(path):
@@ -187,6 +187,12 @@ def _as_written(labels):
     same = nums.notna().all() and nums.nunique()==known.nunique() and not known.str.match(r'\s*[+-]?0\d').any()
     return pd.to_numeric(labels) if same else labels
 
+def _sep_of(path, encoding='utf8', errors='strict'):
+    "What separates the fields: in a CSV file whose header has no comma, a semicolon or a tab may"
+    seps = _seps[_suffix(path)]
+    with _open_text(path, encoding, errors) as f: header = first(filter(str.strip, f)) or ''
+    return first(o for o in seps if o in header) or seps[0]
+
 def _bare_quotes(path, encoding='utf8', errors='strict'):
     "Is a quotation mark just a character in this TSV file? So it is where all lines have as many fields, and one opens a field that nothing closes"
     n,odd = None,False
@@ -200,7 +206,8 @@ def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', label_col=
     "The table in `path`, whole or in parts of `chunksize` rows; only an empty cell is missing"
     texts = L(ifnone(text_col, 'text'))
     labels = [label_col] if isinstance(label_col, (str,int)) and label_col is not False and label_col not in texts and 'dtype' not in kwargs else []
-    kw = dict(sep=_seps[_suffix(path)], keep_default_na=False, na_values=[''], dtype=dict.fromkeys([*texts, *labels], str)) | kwargs
+    sep = _seps[_suffix(path)][0] if {'sep','header','names'} & kwargs.keys() else _sep_of(path, encoding, errors)
+    kw = dict(sep=sep, keep_default_na=False, na_values=[''], dtype=dict.fromkeys([*texts, *labels], str)) | kwargs
     if kw['sep']=='\t' and 'quoting' not in kw and _bare_quotes(path, encoding, errors): kw['quoting'] = csv.QUOTE_NONE
     with _open_text(path, encoding, errors, newline='') as f:
         try:
