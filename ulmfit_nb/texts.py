@@ -177,8 +177,6 @@ def _suffix(path):
     return sufs[-1].lower() if sufs else ''
 
 # %% ../nbs/00_texts.ipynb #375d67ca
-_surplus = 'rows have more fields than the header has names; put a text that holds the separator in quotes'
-
 def _as_written(labels):
     "Labels that were read as str, as bools or numbers where nothing is lost by it: 007 is not 7"
     known = labels.dropna()
@@ -187,6 +185,7 @@ def _as_written(labels):
     same = nums.notna().all() and nums.nunique()==known.nunique() and not known.str.match(r'\s*[+-]?0\d').any()
     return pd.to_numeric(labels) if same else labels
 
+# %% ../nbs/00_texts.ipynb #a30d9df1
 def _sep_of(path, encoding='utf8', errors='strict'):
     "What separates the fields: in a CSV file whose header has no comma, a semicolon or a tab may"
     seps = _seps[_suffix(path)]
@@ -201,6 +200,9 @@ def _bare_quotes(path, encoding='utf8', errors='strict'):
             if len(fields)!=ifnone(n, len(fields)): return False
             n,odd = len(fields),odd or any(o.startswith('"') and o.count('"')%2 for o in fields)
     return odd and n>1
+
+# %% ../nbs/00_texts.ipynb #dc3d4785
+_surplus = 'rows have more fields than the header has names; put a text that holds the separator in quotes'
 
 def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', label_col=False, chunksize=None, **kwargs):
     "The table in `path`, whole or in parts of `chunksize` rows; only an empty cell is missing"
