@@ -55,10 +55,13 @@ def test_a_csv_without_commas(small, tmp_path, sep):
     same(read_texts(tmp_path/'a.csv'), hard)
     assert list(stream_texts(tmp_path/'a.csv'))==hard.text.tolist()
     assert read_texts(tmp_path/'a.csv', sep='#').shape[1]==1
+    same(read_texts(tmp_path/'a.csv', delimiter=sep), hard)
     hard.rename(columns=dict(text=f'text{sep}s')).to_csv(tmp_path/'a.csv', index=False)
     same(read_texts(tmp_path/'a.csv', f'text{sep}s'), hard)
     (tmp_path/'a.csv').write_text(f'x{sep}y, z\n')
     assert read_texts(tmp_path/'a.csv', 0, header=None).text.tolist()==[f'x{sep}y']
+    (tmp_path/'a.csv').write_text(f'# made{sep}yesterday\ntext,label\nx,y\n')
+    for kw in (dict(skiprows=1), dict(comment='#')): assert read_texts(tmp_path/'a.csv', **kw).values.tolist()==[['x','y']]
 
 @pytest.mark.parametrize('suffix', ['.tsv','.tsv.gz'])
 def test_a_tsv_without_quoting(small, tmp_path, suffix):

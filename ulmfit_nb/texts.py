@@ -208,7 +208,9 @@ def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', label_col=
     "The table in `path`, whole or in parts of `chunksize` rows; only an empty cell is missing"
     texts = L(ifnone(text_col, 'text'))
     labels = [label_col] if isinstance(label_col, (str,int)) and label_col is not False and label_col not in texts and 'dtype' not in kwargs else []
-    sep = _seps[_suffix(path)][0] if {'sep','header','names'} & kwargs.keys() else _sep_of(path, encoding, errors)
+    if 'delimiter' in kwargs: kwargs['sep'] = kwargs.pop('delimiter')
+    told = {'sep','header','names','skiprows','comment'} & kwargs.keys() # then the first line may not be the header
+    sep = _seps[_suffix(path)][0] if told else _sep_of(path, encoding, errors)
     kw = dict(sep=sep, keep_default_na=False, na_values=[''], dtype=dict.fromkeys([*texts, *labels], str)) | kwargs
     if kw['sep']=='\t' and 'quoting' not in kw and _bare_quotes(path, encoding, errors): kw['quoting'] = csv.QUOTE_NONE
     with _open_text(path, encoding, errors, newline='') as f:
