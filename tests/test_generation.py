@@ -1,5 +1,6 @@
 "What is drawn is what the model says; nothing that is no text is ever written"
 import copy, re, numpy as np, pytest, torch
+from pathlib import Path
 from fastai.basics import ColReader, DataBlock, RandomSplitter, set_seed
 from scipy.stats import chisquare
 from ulmfit_nb.awd_lstm import AWD_LSTM, ReadyLSTM, get_language_model, ready_encoder
@@ -129,6 +130,15 @@ def test_bad_filters(kw):
 def test_words_and_prompts_none():
     assert generate_ids(toy(), [], 3)==[] and generate_ids(toy(), [[1],[2]], 0)==[[],[]]
     with pytest.raises(ValueError, match='n_words is -1'): generate_ids(toy(), [[1]], -1)
+
+@pytest.mark.parametrize('bad', [None, 5, float('nan'), Path('a.txt')])
+def test_prompts_that_are_no_texts(bad):
+    learn = learner(data())
+    with pytest.raises(ValueError, match='prompt 1 is .*not a text'): learn.generate(iter(['The', bad]), 2)
+    with pytest.raises(ValueError, match='prompt 0 is .*not a text'): learn.predict(bad)
+
+def test_no_beams():
+    with pytest.raises(ValueError, match='beams is 0, but must be 1 or more'): learner(data()).generate(['The'], 2, beams=0)
 
 def test_stop_cuts_where_the_token_would_have_come():
     model,ended = toy(),0

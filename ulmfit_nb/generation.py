@@ -276,6 +276,9 @@ def _writer(self:LMLearner, prompts, seed, stop, generator):
     "Tokens of each prompt in reading direction, their ids, the id to stop at, and the source of chance"
     if seed is not None: generator = torch.Generator(next(self.model.parameters()).device).manual_seed(seed)
     ds,turn = self.dls.train_ds,_flip if self.dls.backwards else noop
+    prompts = list(prompts)
+    for i,o in enumerate(prompts):
+        if not isinstance(o, (str,list)): raise ValueError(f'prompt {i} is {o!r}, and not a text')
     toks = [turn(list(ds.tokenizer(o))) for o in prompts]
     end = list(self.vocab).index(BOS) if stop and BOS in self.vocab else None
     return toks,[ds.numericalize(o) for o in toks],end,generator
@@ -297,11 +300,11 @@ def generate(self:LMLearner,
 )->list:                  # Each prompt with what was written, list of str
     "Texts that go on from `prompts`"
     if isinstance(prompts, str): raise ValueError('prompts is one string: give a list of texts, or use predict')
-    if beams and (temperature!=1. or seed is not None or any(v is not None for v in kwargs.values())):
+    if beams is not None and (temperature!=1. or seed is not None or any(v is not None for v in kwargs.values())):
         raise ValueError('beams looks for the likeliest text, and draws nothing: leave temperature, seed and filters out')
     toks,ids,end,generator = self._writer(prompts, seed, stop, generator)
     how = dict(rules=self.token_rules(no_unk), stop=end, bf16=bf16)
-    if beams: new = [o[0][0] for o in beam_search(self.model, ids, n_words, beams, **how)]
+    if beams is not None: new = [o[0][0] for o in beam_search(self.model, ids, n_words, beams, **how)]
     else: new = generate_ids(self.model, ids, n_words, generator=generator, temperature=temperature, **how, **kwargs)
     tok,turn = self.dls.train_ds.tokenizer,_flip if self.dls.backwards else noop
     vocab = self.vocab
