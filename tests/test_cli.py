@@ -102,6 +102,14 @@ def test_mistakes_get_one_line(files, name, tmp_path):
 @pytest.mark.parametrize('args', [['train'], ['predict','m'], ['predict','m','a','--file','b.txt'], ['predict','m','a','--out','x.xlsx'], ['train','x.csv','--size','huge'], ['train','x.csv','--clas-epochs','1,2'], ['nonsense']])
 def test_wrong_usage_is_2(args): assert ulmfit(*args).returncode==2
 
+def test_a_file_in_the_place_of_a_text(tmp_path):
+    "Its name would be labelled as if it were a text"
+    path = write(tmp_path, 'reviews.csv', 'text\ngood\n')
+    for out in ([], ['--out',tmp_path/'out.csv']):
+        r = ulmfit('predict', 'm', 'A text.', path, *out)
+        said = ' '.join(r.stderr.replace('│', ' ').split()) # out of its frame
+        assert r.returncode==2 and 'is a file: give it with --file' in said and not (tmp_path/'out.csv').exists()
+
 def test_half_written_output_never_replaces_a_good_one(model, files):
     "An input that fails leaves the file of an earlier run as it was"
     out = files/'kept.csv'

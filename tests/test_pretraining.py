@@ -219,6 +219,9 @@ def test_loss_is_torchs(text, tmp_path):
 
 def test_wrong_arguments(text, tmp_path):
     with pytest.raises(ValueError, match='tiny, compact, full'): pt.pretrain(text, tmp_path, size='huge')
+    for k in ('vocab_sz','epochs','bs','seq_len','eval_every','log_every'):
+        with pytest.raises(ValueError, match=f'{k} is 0, but must be 1 or more'): pt.pretrain(text, tmp_path/'never', **{**small, k:0})
+    assert not (tmp_path/'never').exists()
     with pytest.raises(ValueError, match='other training|another training'):
         pt.pretrain(text, tmp_path/'a', **small)
         pt.pretrain(text, tmp_path/'a', **{**small, 'bs':4})

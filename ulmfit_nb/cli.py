@@ -243,6 +243,8 @@ def predict(
     "Label texts, with probabilities."
     if bool(texts) == bool(file): raise typer.BadParameter('give texts, or a file of texts with --file')
     if out and out.suffix not in ('.csv','.jsonl'): raise typer.BadParameter(f'{out}: .csv and .jsonl can be written', param_hint='--out')
+    for o in texts or []:
+        if Path(o).suffix and os.path.isfile(o): raise typer.BadParameter(f'{o} is a file: give it with --file, and the texts in it are labelled')
     with _working():
         import pandas as pd
         from ulmfit_nb.classifier import label_file

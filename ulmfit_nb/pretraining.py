@@ -474,6 +474,9 @@ def pretrain(
 )->LMLearner:
     "Train a language model from random weights with one cycle; what was interrupted goes on when called again"
     if size not in pretrain_configs: raise ValueError(f"size is {size!r}; it can be {', '.join(pretrain_configs)}")
+    counts = dict(vocab_sz=vocab_sz, epochs=epochs, bs=bs, seq_len=seq_len, eval_every=eval_every, log_every=log_every)
+    for k,v in counts.items():
+        if v is not None and v<1: raise ValueError(f'{k} is {v}, but must be 1 or more')
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     corpus = prepare_corpus(sources, out/'corpus', tokenizer, vocab_sz, min_freq, text_col, lang, n_workers)
