@@ -14,9 +14,9 @@ def lm_dls(folder, backwards):
     set_seed(1)
     return TextDataLoaders.from_df(sentences()[:400][['text']], path=folder, is_lm=True, bs=8, seq_len=12, seed=1, backwards=backwards)
 
-def finetune(folder, backwards=False, half=False):
+def finetune(folder, backwards=False, half=False, num_sampled=None):
     "Two cycles, the first with frozen layers; each has its own checkpoint"
-    learn = language_model_learner(lm_dls(folder, backwards), AWD_LSTM, config=small, pretrained=False, metrics=[accuracy, Perplexity()], cbs=SaveModelCallback())
+    learn = language_model_learner(lm_dls(folder, backwards), AWD_LSTM, config=small, pretrained=False, metrics=[accuracy, Perplexity()], cbs=SaveModelCallback(), num_sampled=num_sampled)
     if half: learn.to_bf16()
     learn.freeze()
     with learn.no_bar(), learn.no_logging():
@@ -37,7 +37,7 @@ def pretrained(folder):
     sentences()[:600][['text']].to_json(text, orient='records', lines=True)
     return pretrain(text, folder, config=small, vocab_sz=500, bs=8, seq_len=12, epochs=1, eval_every=20, log_every=7, checkpoint_steps=2, backwards=True)
 
-kinds = dict(finetune=finetune, backwards=partial(finetune, backwards=True), bf16=partial(finetune, half=True), classify=classify, pretrain=pretrained)
+kinds = dict(finetune=finetune, sampled=partial(finetune, num_sampled=60), backwards=partial(finetune, backwards=True), bf16=partial(finetune, half=True), classify=classify, pretrain=pretrained)
 
 def run(kind, folder):
     learn = kinds[kind](folder)

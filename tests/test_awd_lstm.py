@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastai.text.models import awdlstm as fa, core as fac
+from ulmfit_nb.losses import *
 from ulmfit_nb.awd_lstm import *
 
 SMALL = dict(emb_sz=12, n_hid=20)
@@ -452,6 +453,7 @@ two = '''
 import os, sys, torch, torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
+from ulmfit_nb.losses import *
 from ulmfit_nb.awd_lstm import *
 from ulmfit_nb.batching import LMDataLoader
 rank,store,out,lazy = int(sys.argv[1]),sys.argv[2],sys.argv[3],int(sys.argv[4])

@@ -21,14 +21,14 @@ def killed(kind, kills, folder):
     assert r.returncode==0, f'seed {seed}: {r.stderr[-3000:]}'
     return dict(json.loads(r.stdout.splitlines()[-1]), seed=seed)
 
-@pytest.mark.parametrize('kind', ['finetune','pretrain'])
+@pytest.mark.parametrize('kind', ['finetune','sampled','pretrain'])
 def test_killed_training_ends_with_the_same_weights(kind, tmp_path):
     res = killed(kind, 3, tmp_path)
     assert res['kills']>0 and res['differ']==[] and res['tensors']>40, res
     assert len(res['left'])<=1, res # what the last kill left behind goes with the next checkpoint
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['finetune','backwards','bf16','classify','pretrain'])
+@pytest.mark.parametrize('kind', ['finetune','sampled','backwards','bf16','classify','pretrain'])
 def test_killed_twenty_times(kind, tmp_path):
     kills = 0
     for i in range(20):

@@ -4,6 +4,7 @@ from .texts import *
 from .tokenization import *
 from .numericalization import *
 from .batching import *
+from .losses import *
 from .awd_lstm import *
 from .language_model import *
 from .pretraining import *

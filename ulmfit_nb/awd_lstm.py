@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_compact_config', 'dropout_mask', 'RNNDropout',
-           'EmbeddingDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder', 'linear_cross_entropy', 'LazyLogits',
-           'SequentialRNN', 'awd_lstm_lm_split', 'awd_lstm_clas_split', 'get_language_model', 'fastai_state_dict',
-           'has_bf16', 'ReadyLSTM', 'ready_encoder']
+           'EmbeddingDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder', 'SequentialRNN', 'awd_lstm_lm_split',
+           'awd_lstm_clas_split', 'get_language_model', 'fastai_state_dict', 'has_bf16', 'ReadyLSTM', 'ready_encoder']
 
 # %% ../nbs/04_awd_lstm.ipynb #daa4ce0a
 import copy, torch
@@ -14,6 +13,7 @@ from weakref import WeakKeyDictionary
 from fastcore.all import L, patch
 from torch import nn, Tensor
 from torch.nn import functional as F
+from .losses import *
 
 # %% ../nbs/04_awd_lstm.ipynb #3f9c5864
 def dropout_mask(
@@ -173,9 +173,10 @@ class LinearDecoder(nn.Module):
         tie_encoder:nn.Module=None,  # Embedding whose weight is used as the decoder's weight
         bias:bool=True,              # Learn a bias for each word?
         lazy:bool=False,             # In training, return `LazyLogits`, so that a loss can do without logits?
+        sampler:WordSampler=None,    # Draws the words that `LazyLogits.loss` compares with; default: all words
     ):
         super().__init__()
-        self.decoder,self.lazy = nn.Linear(n_hid, n_out, bias=bias),lazy
+        self.decoder,self.lazy,self.sampler = nn.Linear(n_hid, n_out, bias=bias),lazy,sampler
         nn.init.uniform_(self.decoder.weight, -self.initrange, self.initrange)
         self.output_dp = RNNDropout(output_p)
         if bias: nn.init.zeros_(self.decoder.bias)
@@ -185,91 +186,8 @@ class LinearDecoder(nn.Module):
         x:Tensor, # The encoder's output, (bs, seq_len, n_hid)
     )->tuple:     # Logits (bs, seq_len, n_out), `x`, and `x` after dropout
         dropped = self.output_dp(x)
-        logits = LazyLogits(dropped, self.decoder) if self.lazy and self.training else self.decoder(dropped)
+        logits = LazyLogits(dropped, self.decoder, self.sampler) if self.lazy and self.training else self.decoder(dropped)
         return logits, x, dropped
-
-# %% ../nbs/04_awd_lstm.ipynb #0d198201
-class _LinearCrossEntropy(torch.autograd.Function):
-    "Loss and gradients in one go: the backward pass only scales them"
-    @staticmethod
-    def forward(ctx, h, weight, bias, targ, dtype, rows):
-        h0,(n,V) = h,(len(h),len(weight))
-        h,w,b = [None if o is None else o.detach().to(dtype) for o in (h,weight,bias)]
-        loss = torch.empty(n, device=h.device)
-        dh,dw = torch.empty_like(h),torch.zeros(weight.shape, device=h.device)
-        db = None if b is None else torch.zeros(V, device=h.device)
-        z,p,dw1 = h.new_empty(min(rows, n), V),h.new_empty(min(rows, n), V),torch.empty_like(w)
-        for hc,yc,lc,dc in zip(*[o.split(rows) for o in (h,targ,loss,dh)]):
-            zc,pc = z[:len(hc)],p[:len(hc)]
-            torch.mm(hc, w.t(), out=zc) if b is None else torch.addmm(b, hc, w.t(), out=zc)
-            torch.softmax(zc, 1, out=pc)
-            py = pc.gather(1, yc[:,None])[:,0]
-            lc.copy_(py.float().log().neg())
-            tiny = py < torch.finfo(dtype).tiny # too small for a number of this type: from the logits
-            if tiny.any(): lc[tiny] = zc[tiny].float().logsumexp(1) - zc[tiny,yc[tiny]].float()
-            pc[torch.arange(len(hc), device=h.device),yc] -= 1 # now the gradient with respect to the logits
-            torch.mm(pc, w, out=dc)
-            dw += torch.mm(pc.t(), hc, out=dw1)
-            if db is not None: db += pc.sum(0)
-        ctx.save_for_backward(dh, dw, db)
-        ctx.n,ctx.dtypes = n,[None if o is None else o.dtype for o in (h0,weight,bias)]
-        return loss.mean()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        grads = [None if o is None else (o*(g/ctx.n)).to(t) for o,t in zip(ctx.saved_tensors, ctx.dtypes)]
-        return *grads,None,None,None
-
-# %% ../nbs/04_awd_lstm.ipynb #939b6464
-def linear_cross_entropy(
-    hidden:Tensor,    # What the decoder reads, (…, n_hid)
-    weight:Tensor,    # Its matrix, (vocab_sz, n_hid)
-    bias:Tensor|None, # Its biases, (vocab_sz,), or None
-    targ:Tensor,      # The words that came, (…)
-    rows:int=None,    # Positions to work on at a time; default: 256 on a CPU, 4096 on a GPU
-)->Tensor:            # A number
-    "Mean cross-entropy of the logits `hidden @ weight.T + bias`, which are never stored"
-    dev = hidden.device.type
-    dtype = torch.get_autocast_dtype(dev) if torch.is_autocast_enabled(dev) else hidden.dtype
-    with torch.autocast(dev, enabled=False):
-        return _LinearCrossEntropy.apply(hidden.reshape(-1, hidden.size(-1)), weight, bias, targ.reshape(-1), dtype, rows or (256 if dev=='cpu' else 4096))
-
-# %% ../nbs/04_awd_lstm.ipynb #d87d86ce
-class LazyLogits:
-    "Logits that are computed when somebody looks: any function or attribute of tensors works on them"
-    def __init__(self,
-        hidden:Tensor,     # The decoder's input after dropout, (bs, seq_len, n_hid)
-        decoder:nn.Linear, # What makes logits of it
-    ):
-        self.hidden,self.decoder,self._logits = hidden,decoder,None
-
-    def logits(self)->Tensor: # (bs, seq_len, vocab_sz)
-        "The logits themselves"
-        if self._logits is None: self._logits = self.decoder(self.hidden)
-        return self._logits
-
-    def loss(self,
-        targ:Tensor, # The words that came, (bs, seq_len)
-    )->Tensor:       # A number
-        "Mean cross-entropy, without the logits"
-        return linear_cross_entropy(self.hidden, self.decoder.weight, self.decoder.bias, targ)
-
-    def float(self): return self                # the loss is a float32 number in any case
-    def is_floating_point(self): return True
-    def __getattr__(self, k):
-        if k.startswith('__'): raise AttributeError(k)
-        return getattr(self.logits(), k)
-    def __getitem__(self, i): return self.logits()[i]
-    def __len__(self): return len(self.hidden)
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        if func is torch.is_floating_point: return True
-        return func(*torch.utils._pytree.tree_map(cls._real, args), **torch.utils._pytree.tree_map(cls._real, kwargs or {}))
-
-    @classmethod
-    def _real(cls, o): return o.logits() if isinstance(o, cls) else o
 
 # %% ../nbs/04_awd_lstm.ipynb #ed176939
 class SequentialRNN(nn.Sequential):

@@ -121,6 +121,15 @@ def _scores(res, baseline):
     return [f'pretrained model: {start}', f"language model: perplexity {perplexity} ({lm})",
         f"accuracy on {res['valid']:,} held-out texts: {accs} ({clas})"]
 
+# %% ../nbs/11_cli.ipynb #f358c318
+def _number_or(s):
+    "What --num-sampled says: a number, 'auto', or None for 'none'"
+    if s in ('auto','none'): return None if s=='none' else s
+    try: n = int(s)
+    except ValueError: n = 0
+    if n<1: raise typer.BadParameter(f"{s!r} should be a number of words, 'auto' or 'none'", param_hint='--num-sampled')
+    return n
+
 # %% ../nbs/11_cli.ipynb #8f2c299d
 @app.command()
 def train(
@@ -140,6 +149,7 @@ def train(
     lm_epochs:int=typer.Option(4, help='Epochs of the language model'),
     clas_epochs:str=typer.Option(None, help='Epochs of the four steps of gradual unfreezing, such as 1,1,1,2'),
     bs:int=typer.Option(32, help='Batch size'),
+    num_sampled:str=typer.Option('auto', help="Language model: compare with so many words drawn for each batch, not with all: a number, 'auto' or 'none'"),
     max_vocab:int=typer.Option(30000, help='Size of the vocabulary at most'),
     backwards:bool=typer.Option(False, '--backwards', help='Read texts from their end'),
     both:bool=typer.Option(False, '--both', help='Train a model for each reading direction, and average their answers'),
@@ -158,7 +168,7 @@ def train(
         more = read_texts(unlabelled, text_col, label_col=False).text.tolist() if unlabelled else []
         say = {'auto':True, 'none':False}.get(pretrained, pretrained)
         directions = ('fwd','bwd') if both else ('bwd',) if backwards else ('fwd',)
-        r = train_texts(df, out, more, size=size, pretrained=say, lm_epochs=lm_epochs, epochs=epochs, bs=bs, max_vocab=max_vocab,
+        r = train_texts(df, out, more, size=size, pretrained=say, lm_epochs=lm_epochs, epochs=epochs, bs=bs, num_sampled=_number_or(num_sampled), max_vocab=max_vocab,
             directions=directions, class_weight='balanced' if balanced else None, random_state=seed)
         res = {**r['results'], 'baseline':bag_of_words(df)}
     _report(res, as_json, _scores(res, res['baseline']) + [f'saved in {out}: use it with  ulmfit predict {out} "some text"'])
@@ -179,6 +189,8 @@ def pretrain(
     min_freq:int=typer.Option(3, help='A word must occur this often'),
     backwards:bool=typer.Option(False, '--backwards', help='Read texts from their end'),
     # How it is trained
+    start:str=typer.Option(None, help='Go on from this model, a folder or a name, with a new cycle'),
+    num_sampled:str=typer.Option('auto', help="Compare with so many words drawn for each batch, not with all: a number, 'auto' or 'none'"),
     max_time:float=typer.Option(None, help='Minutes to train at most'),
     epochs:int=typer.Option(1, help='Passes over the text at most'),
     bs:int=typer.Option(64, help='Batch size'),
@@ -205,7 +217,7 @@ def pretrain(
         from ulmfit_nb import pretraining
         learn = pretraining.pretrain(corpus, out, size, tokenizer, vocab_sz, backwards, max_time=max_time, epochs=epochs, bs=bs, seq_len=seq_len,
             lr=lr, drop_mult=drop_mult, bf16=bf16, valid=held_out, eval_every=eval_every, log_every=log_every, checkpoint=checkpoint,
-            resume=not fresh, device=device, seed=seed, text_col=text_col, lang=lang, min_freq=min_freq, n_workers=workers)
+            resume=not fresh, device=device, start=start, num_sampled=_number_or(num_sampled), seed=seed, text_col=text_col, lang=lang, min_freq=min_freq, n_workers=workers)
     res = dict(model=str(out/'model'), vocab=len(learn.vocab), parameters=sum(p.numel() for p in learn.model.parameters()), **learn.spec['pretraining'])
     _report(res, as_json, [f"validation loss {res['valid_loss']:.4f} after {res['tokens']:,} tokens, {res['seconds']:.0f} s", f"saved in {out/'model'}"])
 

@@ -150,6 +150,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         bs=None,                 # Batch size; default: by the number of texts and the device
         lm_epochs=4,             # Epochs of the language model; 0: none. A pretrained one has one epoch more at the start, frozen
         lm_lr=None,              # Its learning rate; default 2e-3 fine-tuning, 8e-3 if small, 1e-2 from random weights
+        num_sampled='auto',      # Language model: compare with so many words drawn for each batch, not with all; None: with all
         lm_drop_mult=None,       # Multiplies its dropouts; default 0.3 fine-tuning, 0.1 from random weights
         epochs=None,             # Epochs of the steps of gradual unfreezing; default: those of `recipes`
         lrs=None,                # Their learning rates; default: those of `recipes`
@@ -257,6 +258,7 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
         v = getattr(self, k)
         if v is not None and not (a<=v and (b is None or v<=b)): raise ValueError(f'{k} is {v!r}; it can be {a} or more' + (f', up to {b}' if b else ''))
     if self.div is not None and not self.div>0: raise ValueError(f'div is {self.div!r}, but must be above 0')
+    num_sampled_for(self.num_sampled, self.max_vocab)
     _weights_of(self.class_weight, classes.tolist())
     if self.monitor not in (None,'valid_loss','accuracy'): raise ValueError(f"monitor is {self.monitor!r}; it can be 'valid_loss' or 'accuracy'")
     if not held and (self.monitor or self.patience): warnings.warn('no text is held out, so monitor and patience are not used: give valid, or a larger validation_fraction')
@@ -370,7 +372,7 @@ def _fit_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed, history):
     dls = dblock.dataloaders(pd.DataFrame({'text':texts}), bs=bs, seq_len=self.seq_len, path=path, device=self._device())
     drop_mult = ifnone(self.lm_drop_mult, .3 if pre else .1)
     start = dict(pretrained=str(pre)) if pre else dict(pretrained=False, config=sizes[self.size])
-    lm = self._precise(language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, **start))
+    lm = self._precise(language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, num_sampled=self.num_sampled, **start))
     lm.model_dir = f'{_name(backwards)}_language_model'
     history.now = dict(direction=_name(backwards), stage='language model')
     if not self.lm_epochs: return lm,pre

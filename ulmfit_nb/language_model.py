@@ -18,21 +18,25 @@ from fastai.callback.schedule import *
 from fastai.data.core import Datasets
 from fastai.learner import AvgLoss, AvgMetric, AvgSmoothLoss, Recorder, mk_metric
 from fastai.metrics import Perplexity
+from fastai.optimizer import Adam, Optimizer
 from safetensors import SafetensorError
 from safetensors.torch import save_file, load_file
+from torch.optim import adam as torch_adam, adamw as torch_adamw
 from .tokenization import *
 from .numericalization import *
 from .batching import *
+from .losses import *
 from .awd_lstm import *
 from .awd_lstm import _model_meta
 
 # %% auto #0
 __all__ = ['format_version', 'default_pretrained', 'pretrained_urls', 'match_embeds', 'quantize_rows', 'dequantize_rows',
            'save_weights', 'load_weights', 'read_meta', 'quantize_weights', 'LMCrossEntropy', 'CPUBfloat16',
-           'TokenLoss', 'TokenPerplexity', 'TokenMetric', 'TokenSmoothLoss', 'per_token', 'TokenRegularizer',
-           'TextLearner', 'check_same_model', 'pretrained_cache', 'pretrained_places', 'find_pretrained',
-           'load_fastai_weights', 'download_file', 'extract_files', 'convert_fastai', 'download_pretrained',
-           'LMLearner', 'arch_and_pretrained', 'language_model_learner', 'empty_dls', 'load_language_model']
+           'FusedAdam', 'TokenLoss', 'TokenPerplexity', 'TokenMetric', 'TokenSmoothLoss', 'per_token',
+           'TokenRegularizer', 'TextLearner', 'check_same_model', 'pretrained_cache', 'pretrained_places',
+           'find_pretrained', 'load_fastai_weights', 'download_file', 'extract_files', 'convert_fastai',
+           'download_pretrained', 'LMLearner', 'NameSampledLoss', 'num_sampled_for', 'word_sampler',
+           'arch_and_pretrained', 'language_model_learner', 'empty_dls', 'load_language_model']
 
 # %% ../nbs/05_language_model.ipynb #16ec15cf
 def match_embeds(
@@ -236,6 +240,50 @@ class _Formats(Learner):
     def _do_grad_opt(self):
         with torch.autocast('cpu', enabled=False): super()._do_grad_opt()
 
+# %% ../nbs/05_language_model.ipynb #fd9669e0
+class FusedAdam(Optimizer):
+    "fastai's `Adam`, computed in a single pass over weights, gradients and state"
+    def __init__(self,
+        params,                # Parameters, or lists of them: a list per group
+        lr:float|slice,        # Learning rate
+        mom:float=0.9,         # Momentum of the gradient's running mean (β1)
+        sqr_mom:float=0.99,    # Momentum of the squared gradient's running mean (β2)
+        eps:float=1e-5,        # Added for numerical stability
+        wd:float=0.01,         # Weight decay
+        decouple_wd:bool=True, # Decay the weights themselves (AdamW)? False: add to their gradient
+    ):
+        self.decoupled = decouple_wd
+        cbs = Adam([torch.zeros(1)], lr, decouple_wd=decouple_wd).cbs
+        super().__init__(params, cbs, lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+
+    def step(self, closure=None):
+        "Move every weight that has a gradient"
+        if closure is not None: raise NotImplementedError('FusedAdam takes no closure, as all optimizers of fastai')
+        for pg,hyper in zip(self.param_lists, self.hypers):
+            ps = [p for p in pg if p.grad is not None]
+            for decay in (True,False):
+                some = [p for p in ps if self.state[p].get('do_wd', True)==decay]
+                if some: self._step(some, hyper, hyper['wd'] if decay else 0.)
+
+    def zero_grad(self):
+        "Forget all gradients; the next backward pass makes new ones, with nothing to add to"
+        for p,*_ in self.all_params(with_grad=True): p.grad = None
+
+    def _step(self, ps, h, wd):
+        for p in ps: self.state[p] = _begun(self.state[p], p)
+        avgs,sqrs,steps = ([self.state[p][k] for p in ps] for k in ('grad_avg','sqr_avg','step'))
+        step = torch_adamw.adamw if self.decoupled else torch_adam.adam
+        with torch.no_grad():
+            step(ps, [p.grad for p in ps], avgs, sqrs, [], steps, fused=True, foreach=False, amsgrad=False, maximize=False,
+                beta1=h['mom'], beta2=h['sqr_mom'], lr=h['lr'], weight_decay=wd, eps=h['eps'])
+
+def _begun(state, p):
+    "`state` with running means for `p` and a counter, which PyTorch wants as a tensor beside them"
+    if 'grad_avg' not in state: state = {**state, 'grad_avg':torch.zeros_like(p), 'sqr_avg':torch.zeros_like(p)}
+    step = state.get('step', 0)
+    if not isinstance(step, torch.Tensor): state['step'] = torch.tensor(float(step), device=p.device)
+    return state
+
 # %% ../nbs/05_language_model.ipynb #05004ab8
 class _PerToken:
     "Mixin for a mean of fastai's: each batch weighs as many tokens as it has"
@@ -303,9 +351,10 @@ class TextLearner(_Formats):
         beta:float=1.,        # Weight of TAR: penalty on activations that jump from token to token
         moms=(0.8,0.7,0.8),   # Momentum along the one-cycle schedule
         spec:dict=None,       # How to build the model again, JSON-able: kind, arch, config…
+        opt_func=FusedAdam,   # Optimizer
         **kwargs
     ):
-        super().__init__(dls, model, moms=moms, **kwargs)
+        super().__init__(dls, model, moms=moms, opt_func=opt_func, **kwargs)
         self.spec = spec
         self.add_cbs([ModelResetter(), RNNCallback()] + [TokenRegularizer(alpha, beta)]*bool(alpha or beta))
 
@@ -703,6 +752,37 @@ class LMLearner(TextLearner):
         "Predictions and targets, batches joined along the tokens: (bs, n_tokens, vocab)"
         return super().get_preds(concat_dim=concat_dim, reorder=reorder, **kwargs)
 
+# %% ../nbs/05_language_model.ipynb #443b47a1
+class NameSampledLoss(Callback):
+    "Where the training loss is an estimate from some of the words, the table says `sampled_loss`"
+    order = Recorder.order+1
+    def before_fit(self):
+        if getattr(get_model(self.learn.model)[-1], 'sampler', None) is None: return
+        for r in self.learn._grab_cbs(Recorder):
+            r.metric_names = r.metric_names.map(lambda o: 'sampled_loss' if o=='train_loss' else o)
+
+# %% ../nbs/05_language_model.ipynb #ebac019a
+def num_sampled_for(
+    num_sampled,   # `'auto'`, a number of words, or None for all
+    vocab_sz:int,  # Words in the vocabulary
+    device='cpu'   # Where the model is trained
+)->int|None:       # Words to draw for each batch, or None: compare with all
+    "What `num_sampled` means for a vocabulary of this size"
+    if num_sampled is None: return None
+    if num_sampled=='auto': return 4096 if vocab_sz>=12000 and torch.device(device or 'cpu').type=='cpu' else None
+    if isinstance(num_sampled, int) and not isinstance(num_sampled, bool) and num_sampled>0: return num_sampled
+    raise ValueError(f"num_sampled is {num_sampled!r}; it can be 'auto', a number of words above 0, or None for all words")
+
+def word_sampler(
+    dls:DataLoaders, # Language-model `DataLoaders`
+    num_sampled      # As in `num_sampled_for`
+)->WordSampler|None: # None: the loss compares with all words
+    "A `WordSampler` for the words of `dls`, by their counts in its texts"
+    vocab_sz,docs = len(text_vocab(dls)),getattr(dls.train, 'docs', None)
+    n = num_sampled_for(num_sampled, vocab_sz, dls.device)
+    if n is None or docs is None: return None
+    return WordSampler(torch.bincount(docs.ids.flatten().cpu(), minlength=vocab_sz), n)
+
 # %% ../nbs/05_language_model.ipynb #ceab19f7
 def _arch(name): return first(a for a in _model_meta if a.__name__==name)
 
@@ -744,6 +824,7 @@ def language_model_learner(
     backwards:bool=None,    # Reading direction; default, and only sensible value: the data's
     pretrained=True,        # True for the default model, a name, a folder, or False
     pretrained_fnames=None, # fastai's pair: names of a `.pth` and a `.pkl` below `path/model_dir`
+    num_sampled='auto',     # Training loss: compare with so many words drawn for each batch, not with all; None: with all
     **kwargs
 )->LMLearner:
     "An `LMLearner` for `dls`, pretrained where weights are found"
@@ -751,8 +832,9 @@ def language_model_learner(
     config,folder = arch_and_pretrained(arch, dls, 'config_lm', config, backwards, pretrained)
     model = get_language_model(arch, len(text_vocab(dls)), config=config, drop_mult=drop_mult)
     spec = dict(kind='language_model', arch=arch.__name__, config=config)
-    model[1].lazy = True
+    model[1].lazy,model[1].sampler = True,word_sampler(dls, num_sampled)
     learn = LMLearner(dls, model, **{'loss_func':LMCrossEntropy(), 'splitter':awd_lstm_lm_split, **kwargs}, spec=spec)
+    learn.add_cb(NameSampledLoss())
     if pretrained_fnames is not None:
         learn.load_pretrained(*(learn.path/learn.model_dir/f'{o}.{e}' for o,e in zip(pretrained_fnames, ['pth','pkl'])))
     elif folder: learn.load_pretrained(folder)

@@ -343,7 +343,7 @@ def _cut_log(log, step):
 class _Run(Callback):
     "Position in the schedule by steps or time, a log, validation on the way"
     order = 55
-    def __init__(self, log, max_time, eval_every, log_every, bf16):
+    def __init__(self, log, max_time, eval_every, log_every, bf16, loss_name='loss'):
         store_attr()
         self.used,self.tokens,self.mark = 0.,0,(0,0.)                     # seconds and tokens so far, and where speed was last measured
         self.sum,self.n = 0.,0                                            # losses since the last line of the log
@@ -399,7 +399,7 @@ def write_loss(self:_Run):
     loss,now = float(self.sum)/self.n,self.time()
     if not math.isfinite(loss): raise ValueError(f'the loss is {loss} after {self.learn.train_iter} steps: use a smaller learning rate')
     tokens,seconds = self.mark
-    self.write(loss=loss, lr=float(self.opt.hypers[-1]['lr']), tokens_per_second=round((self.tokens-tokens)/max(now-seconds, 1e-9), 1))
+    self.write(**{self.loss_name:loss}, lr=float(self.opt.hypers[-1]['lr']), tokens_per_second=round((self.tokens-tokens)/max(now-seconds, 1e-9), 1))
     self.sum,self.n,self.mark = 0.,0,(self.tokens,now)
 
 @patch
@@ -442,6 +442,20 @@ def _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, te
         aside = slice(None)
     return DataLoaders(_dl(flat, train, shuffle=True), _dl(other, aside), path=path, device=device)
 
+# %% ../nbs/05b_pretraining.ipynb #4bfd1260
+def _start_of(start, tokenizer, backwards):
+    "Folder of the model to go on from, and its tokenizer; or an error before any text is read"
+    if start is None: return None,tokenizer
+    folder = find_pretrained(start, backwards)
+    meta = read_meta(folder/'model.json')
+    if bool(meta['backwards'])!=bool(backwards):
+        direction = 'backwards' if meta['backwards'] else 'forwards'
+        raise ValueError(f"{folder} reads {direction}: pass backwards={bool(meta['backwards'])} to go on from it")
+    kind = (meta.get('tokenizer') or {}).get('kind')
+    asked = tokenizer if isinstance(tokenizer, str) else tokenizer.config()['kind']
+    if kind and kind!=asked: raise ValueError(f"{folder} was trained on '{kind}' tokens, but tokenizer is '{asked}': pass tokenizer='{kind}'")
+    return folder,Tokenizer.from_config(meta['tokenizer'], folder) if kind and isinstance(tokenizer, str) else tokenizer
+
 # %% ../nbs/05b_pretraining.ipynb #8596314a
 def pretrain(
     sources,           # Files and folders of text, a `Corpus`, or the folder of one
@@ -450,6 +464,8 @@ def pretrain(
     tokenizer='word',  # `word`, `subword`, or a `Tokenizer`
     vocab_sz=20000,    # Entries of the vocabulary at most
     backwards=False,   # Read documents from their end?
+    start=None,        # Go on from a language model, with a new cycle: a folder or a name. Default: random weights
+    num_sampled='auto',# Training loss: compare with so many words drawn for each batch, not with all; None: with all
     max_time=None,     # Minutes to train at most; the schedule is over when they are
     epochs=1,          # Passes over the text at most
     max_tokens=None,   # Train on about this many tokens: whole documents, drawn with `seed`. Default: all
@@ -472,28 +488,36 @@ def pretrain(
     min_freq=3,        # A word must occur this often
     n_workers=1        # Processes that tokenize
 )->LMLearner:
-    "Train a language model from random weights with one cycle; what was interrupted goes on when called again"
+    "Train a language model with one cycle, from random weights or from `start`; what was interrupted goes on when called again"
     if size not in pretrain_configs: raise ValueError(f"size is {size!r}; it can be {', '.join(pretrain_configs)}")
     counts = dict(vocab_sz=vocab_sz, epochs=epochs, bs=bs, seq_len=seq_len, eval_every=eval_every, log_every=log_every)
     for k,v in counts.items():
         if v is not None and v<1: raise ValueError(f'{k} is {v}, but must be 1 or more')
     out = Path(out)
+    start,tokenizer = _start_of(start, tokenizer, backwards)
     out.mkdir(parents=True, exist_ok=True)
     corpus = prepare_corpus(sources, out/'corpus', tokenizer, vocab_sz, min_freq, text_col, lang, n_workers)
     device = torch.device(ifnone(device, 'cuda' if torch.cuda.is_available() else 'cpu'))
     bf16 = has_bf16(device) if bf16 is None else bf16
     set_seed(seed, reproducible=False)
     dls = _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, out)
-    config = {**pretrain_configs[size], **(config or {})}
-    run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16)
+    num_sampled = num_sampled_for(num_sampled, len(corpus.vocab), device)
+    run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16, 'sampled_loss' if num_sampled else 'loss')
     must_agree = dict(max_time=max_time, max_tokens=max_tokens, bf16=bf16, seed=seed)
+    if num_sampled: must_agree['num_sampled'] = num_sampled
+    if start: must_agree['start'] = read_meta(start/'model.json')['sha256']
+    else: config = {**pretrain_configs[size], **(config or {})}
     ckpt = Checkpointer('pretrain', checkpoint, checkpoint_steps, resume, must_agree)
     cbs = [TrainEvalCallback, CastToTensor, GradientClip(1.)]
-    learn = language_model_learner(dls, AWD_LSTM, config=config, drop_mult=drop_mult, pretrained=False, default_cbs=False, cbs=cbs)
+    how = dict(config=config, pretrained=str(start) if start else False, num_sampled=num_sampled)
+    learn = language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, default_cbs=False, cbs=cbs, **how)
     learn.model_dir = '.'
+    learn.unfreeze()
     if bf16: learn.to_bf16()
     try: learn.fit_one_cycle(epochs, lr, cbs=[run, ckpt])
     except ValueError as e: raise ValueError(e.args[0].split(':\n\t')[-1]) from None # without the names of callback and event
-    learn.spec = dict(learn.spec, pretraining=dict(tokens=run.tokens, valid_loss=run.valid_loss, seconds=run.seconds, seed=seed, drop_mult=drop_mult, lr=lr))
+    facts = dict(tokens=run.tokens, valid_loss=run.valid_loss, seconds=run.seconds, seed=seed, drop_mult=drop_mult, lr=lr, num_sampled=num_sampled)
+    if start: facts['start'] = read_meta(start/'model.json').get('pretraining')
+    learn.spec = dict(learn.spec, pretraining=facts)
     learn.export('model')
     return learn
