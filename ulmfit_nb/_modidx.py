@@ -805,6 +805,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'ulmfit_nb/pretraining.py'),
                                        'ulmfit_nb.pretraining._Run.before_validate': ( 'pretraining.html#_run.before_validate',
                                                                                        'ulmfit_nb/pretraining.py'),
+                                       'ulmfit_nb.pretraining._Run.cpu': ('pretraining.html#_run.cpu', 'ulmfit_nb/pretraining.py'),
                                        'ulmfit_nb.pretraining._Run.load_state_dict': ( 'pretraining.html#_run.load_state_dict',
                                                                                        'ulmfit_nb/pretraining.py'),
                                        'ulmfit_nb.pretraining._Run.state_dict': ( 'pretraining.html#_run.state_dict',

@@ -346,25 +346,27 @@ class _Run(Callback):
     def __init__(self, log, max_time, eval_every, log_every, bf16, loss_name='loss'):
         store_attr()
         self.used,self.tokens,self.mark = 0.,0,(0,0.)                     # seconds and tokens so far, and where speed was last measured
+        self.cpu_used = 0.                                                # seconds of processor time before this process
         self.sum,self.n = 0.,0                                            # losses since the last line of the log
         self.evals,self.validated,self.valid_loss,self.eval_time = 0,0,None,0.
     def state_dict(self):
         names = 'tokens','n','evals','validated','valid_loss','mark','eval_time'
-        return dict({k:getattr(self, k) for k in names}, used=self.time(), sum=float(self.sum))
+        return dict({k:getattr(self, k) for k in names}, used=self.time(), sum=float(self.sum), cpu_used=self.cpu())
     def load_state_dict(self, s):
         for k,v in s.items(): setattr(self, k, v)
-        self.start = time.monotonic()
+        self.start,self.cpu_start = time.monotonic(),time.process_time()
         if not self.log.exists(): return
         _cut_log(self.log, self.learn.train_iter)
         self.write(event='resumed')
 
     def time(self): return self.used+time.monotonic()-self.start
+    def cpu(self): return self.cpu_used+time.process_time()-self.cpu_start
     def write(self, **kw):
-        kw = dict(step=self.learn.train_iter, tokens=self.tokens, seconds=round(self.time(), 2), **kw)
+        kw = dict(step=self.learn.train_iter, tokens=self.tokens, seconds=round(self.time(), 2), cpu_seconds=round(self.cpu(), 1), **kw)
         with open(self.log, 'a', encoding='utf8') as f: f.write(json.dumps(kw)+'\n')
 
     def before_fit(self):
-        self.start = time.monotonic()
+        self.start,self.cpu_start = time.monotonic(),time.process_time()
         if not self.learn.checkpointer.resume or not self.learn.checkpointer.file.exists(): self.log.write_text('', encoding='utf8')
 
     def before_batch(self):
@@ -516,7 +518,8 @@ def pretrain(
     if bf16: learn.to_bf16()
     try: learn.fit_one_cycle(epochs, lr, cbs=[run, ckpt])
     except ValueError as e: raise ValueError(e.args[0].split(':\n\t')[-1]) from None # without the names of callback and event
-    facts = dict(tokens=run.tokens, valid_loss=run.valid_loss, seconds=run.seconds, seed=seed, drop_mult=drop_mult, lr=lr, num_sampled=num_sampled)
+    facts = dict(tokens=run.tokens, valid_loss=run.valid_loss, seconds=run.seconds, cpu_seconds=round(run.cpu()),
+        seed=seed, drop_mult=drop_mult, lr=lr, num_sampled=num_sampled)
     if start: facts['start'] = read_meta(start/'model.json').get('pretraining')
     learn.spec = dict(learn.spec, pretraining=facts)
     learn.export('model')
