@@ -168,3 +168,17 @@ def test_beside_fastai_at_small_size(tmp_path):
     loss = {(o['job'],o['side']):o['valid_loss'][-1] for o in rows if o['job']!='profile'}
     assert len(loss)==7 and abs(loss['language model','fastai, ids in memory']-loss['language model','ours, same settings'])<.05
     assert all(o['tokens_per_second']>0 for o in rows if o['job']!='profile') and len(rows[-1]['milliseconds'])==10
+
+def test_sampled_softmax_compares_both_losses(road, tmp_path, monkeypatch):
+    "Two seeds, each with all words and with some: a line per validation, and nothing trained twice"
+    sampled = tool('sampled_softmax')
+    args = [str(road/'there'/'corpus'), '--out', str(tmp_path/'runs'), '--log', str(tmp_path/'log.jsonl'), '--size', 'tiny', '--bs', '8']
+    args += ['--tokens', '4000', '--seeds', '1', '2', '--num-sampled', '100']
+    sampled.main(args)
+    log = [json.loads(o) for o in (tmp_path/'log.jsonl').read_text().splitlines()]
+    ends = {(o['seed'],o['num_sampled']):o for o in log}
+    assert set(ends)=={(s,n) for s in (1,2) for n in (100,None)} and len(log)>4
+    assert all(o['core_minutes']>0 and o['valid_loss']<math.log(600) for o in ends.values())
+    assert len({o['valid_loss'] for o in ends.values()})==4
+    monkeypatch.setattr(sampled, 'pretrain', None)
+    sampled.main(args)
