@@ -1,11 +1,12 @@
 "Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make docs`"
-import argparse, ast, base64, draw, json, os, re, shutil, subprocess, sys
+import argparse, ast, base64, draw, filecmp, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
+from contextlib import contextmanager
 from pathlib import Path
 
 here = Path(__file__).resolve().parent
 root,out = here.parent,here/'_build'
-src,html,staged = out/'src',out/'html',out/'nbs'
+src,staged,fresh,html = out/'src',out/'nbs',out/'fresh',out/'html' # `html` is what was complete last
 ini = ConfigParser(delimiters=['='])
 ini.read(root/'settings.ini', encoding='utf8')
 cfg = ini['DEFAULT']
@@ -26,6 +27,34 @@ def write(path, text):
     "Write `text` only where it differs, so that Sphinx reads anew only what changed"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text(encoding='utf8')!=text: path.write_text(text, encoding='utf8')
+
+# One build at a time, and no half of one
+
+@contextmanager
+def alone(lock):
+    "Wait until no other build holds the file `lock`; it is free again when this process ends, however it ends"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, 'w') as f:
+        try: import fcntl
+        except ImportError: pass # no such locks on Windows
+        else: fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+def same(a, b):
+    "Do two folders hold the same?"
+    cmp = filecmp.dircmp(a, b, ignore=[])
+    if cmp.left_only or cmp.right_only or cmp.funny_files: return False
+    return not filecmp.cmpfiles(a, b, cmp.common_files, shallow=False)[1] and all(same(a/o, b/o) for o in cmp.common_dirs)
+
+def publish(new, place):
+    "Put a copy of the folder `new` in the place of the folder `place`, unless that holds the same: who reads there is not disturbed"
+    if place.is_dir() and same(new, place): return
+    part,old = (place.with_name(f'.{place.name}.{o}') for o in ('part','old'))
+    for o in (part,old): shutil.rmtree(o, ignore_errors=True)
+    shutil.copytree(new, part)
+    if place.exists(): place.rename(old)
+    part.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 # Notebooks through nbdev
 
@@ -213,16 +242,20 @@ def main():
     args = p.parse_args()
     os.chdir(root)
     sys.path.insert(0, str(root))
+    with alone(here/'.build.lock'): build(args)
+
+def build(args):
     if args.clean: shutil.rmtree(out, ignore_errors=True); shutil.rmtree(root/'_proc', ignore_errors=True)
     src.mkdir(parents=True, exist_ok=True)
     build_pages()
-    r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),'-d',str(out/'doctrees'),str(src),str(html)])
+    r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),'-d',str(out/'doctrees'),str(src),str(fresh)])
     if r.returncode: sys.exit(r.returncode)
     pages = {o.relative_to(src).with_suffix('').as_posix() for o in src.rglob('*.*')} | {'genindex','search'}
-    for o in html.rglob('*.html*'): # what an earlier build made of a page that is gone
-        if '_static' not in o.parts and o.relative_to(html).as_posix().split('.html')[0] not in pages: o.unlink()
+    for o in fresh.rglob('*.html*'): # what an earlier build made of a page that is gone
+        if '_static' not in o.parts and o.relative_to(fresh).as_posix().split('.html')[0] not in pages: o.unlink()
     import machines
-    machines.main(src, html)
+    machines.main(src, fresh)
+    publish(fresh, html)
     print(f'{len(list(html.rglob("*.html")))} pages in {html.relative_to(root)}: open index.html')
 
 if __name__=='__main__': main()

@@ -10,17 +10,27 @@ if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS',
 def pytest_configure(config):
     config.addinivalue_line('markers', 'data: needs data that the repository does not hold')
     config.addinivalue_line('markers', 'slow: takes minutes; run with --slow')
-    config.addinivalue_line('markers', 'xdist_group(name): with `-n`, tests of one name run in one process')
+    if config.pluginmanager.hasplugin('xdist'): config.pluginmanager.register(Groups())
 
 def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='run the tests that take minutes, too')
 
 def pytest_collection_modifyitems(config, items):
-    "With `-n`, a file's tests stay in one process, which keeps what they share; notebooks are shared out one by one"
-    for o in items:
-        if getattr(o, 'originalname', '')!='test_runs': o.add_marker(pytest.mark.xdist_group(o.path.name))
     if config.getoption('--slow'): return
     for o in items:
         if 'slow' in o.keywords: o.add_marker(pytest.mark.skip(reason='takes minutes: --slow runs it'))
+
+def group(nodeid):
+    "What runs in one process: a file's tests, which keeps what they share; notebooks are shared out one by one"
+    path,_,test = nodeid.partition('::')
+    return nodeid if test.startswith('test_runs[') else path
+
+class Groups:
+    "`--dist loadgroup` by `group` of a test's name: the marks that xdist would go by are lost with a pytest from 9.2 on"
+    def pytest_xdist_make_scheduler(self, config, log):
+        from xdist.scheduler import LoadGroupScheduling
+        class Scheduling(LoadGroupScheduling):
+            def _split_scope(self, nodeid): return group(nodeid)
+        if config.getoption('dist')=='loadgroup': return Scheduling(config, log)
 
 def find_data(name):
     "The folder or file `name` under $ULMFIT_DATA or beside the checkout, or None"

@@ -191,7 +191,7 @@ from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
 from ulmfit_nb import language_model
 from ulmfit_nb.batching import TextDataLoaders
-from ulmfit_nb.language_model import TextLearner, language_model_learner
+from ulmfit_nb.language_model import TextLearner, language_model_learner, load_language_model
 from ulmfit_nb.texts import sentences
 
 tiny = dict(emb_sz=12, n_hid=16)
@@ -233,7 +233,7 @@ def test_recipe_is_the_chapters(dls):
         set_seed(1)
         dls.train.rng = random.Random(1)
     same_start()
-    assert a.fit_gradual() is a
+    assert a.fit_gradual(**recipes['pretrained']) is a
     same_start()
     b.freeze()
     b.fit_one_cycle(1, 2e-2)
@@ -247,7 +247,7 @@ def test_recipe_is_the_chapters(dls):
 
 def test_recipe_rates_and_steps(dls):
     steps,learn = Steps(),learner(dls)
-    learn.fit_gradual(cbs=steps)
+    learn.fit_gradual(**recipes['pretrained'], cbs=steps)
     want = [[lr/2.6**(4-g) if g>=first else 0 for g in range(5)] for lr,first in zip((2e-2,1e-2,5e-3,1e-3), (4,3,2,0))]
     np.testing.assert_allclose(steps.rows, want, rtol=.1)
 
@@ -262,8 +262,34 @@ def test_recipe_steps_can_be_changed(dls):
 
 def test_recipe_with_two_layers(dls):
     steps,learn = Steps(),learner(dls, config={**tiny, 'n_layers':2})
-    learn.fit_gradual(epochs=(0,0,0,1), cbs=steps)
+    learn.fit_gradual(**dict(recipes['pretrained'], epochs=(0,0,0,1)), cbs=steps)
     np.testing.assert_allclose(steps.rows[0], [1e-3/2.6**(3-g) for g in range(4)], rtol=.1)
+
+def test_recipe_suits_the_model(dls, tmp_path):
+    "The chapter's only where a large model has read much; who has read what goes with the files"
+    small,steps = learner(dls),Steps()
+    flat = dict(recipes['scratch'], epochs=enough_epochs(recipes['scratch']['epochs'], len(dls.train_ds), 10000))
+    assert small.recipe()==flat and flat['epochs'][-1]>4
+    small.fit_gradual(epochs=(1,0,0,1), cbs=steps)
+    np.testing.assert_allclose(steps.rows, [[2e-2 if g==4 else 0 for g in range(5)], [1e-2/1.3**(4-g) for g in range(5)]], rtol=.1)
+    small.path = tmp_path
+    wide = learner(dls, config={**tiny, 'emb_sz':4, 'n_hid':1152, 'n_layers':1})
+    assert wide.pretrained is None and wide.recipe()==flat
+    lm = language_model_learner(TextDataLoaders.from_df(pd.DataFrame({'text':['a b c d']*40}), text_col='text', text_vocab=dls.vocab[0], is_lm=True, bs=2, seq_len=5, path=tmp_path),
+        AWD_LSTM, pretrained=False, config=dict(emb_sz=4, n_hid=1152, n_layers=1))
+    wide.path = tmp_path
+    for had,want in ((None,flat), ('wiki-en-fwd',dict(recipes['pretrained'], epochs=enough_epochs(recipes['pretrained']['epochs'], len(dls.train_ds), 4000)))):
+        lm.pretrained = had
+        lm.save_encoder('enc')
+        assert wide.load_encoder('enc').recipe()==want
+        wide.save('whole')
+        wide.pretrained = 'another'
+        assert wide.load('whole').recipe()==want
+        wide.export('m')
+        assert load_classifier(tmp_path/'m').pretrained==had
+    lm.export('lm')
+    wide.pretrained = None
+    assert load_language_model(tmp_path/'lm').pretrained==wide.load_encoder(tmp_path/'lm').pretrained=='wiki-en-fwd'
 
 def test_learns(df, dls_of):
     "Learns by heart what can be learnt by heart"

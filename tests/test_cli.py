@@ -62,6 +62,9 @@ def test_generate(model):
 def test_demo_goes_all_the_way(tmp_path):
     r = ulmfit('demo', '--limit',150, '--lm-epochs',1, '--out',tmp_path/'demo', '--json')
     assert r.returncode==0, r.stderr[-3000:]
+    assert '\r' not in r.stdout+r.stderr and '█' not in r.stderr
+    epochs = [o.split()[0] for o in r.stderr.splitlines() if o.split() and o.split()[0].isdigit()]
+    assert epochs[:2]==['0','0'] and len(epochs)>8 # head and whole of the language model, then the classifier's steps; in both directions
     res = json.loads(r.stdout)
     assert (res['train'],res['valid'])==(120,30) and 0<=res['accuracy']<=1 and 0<=res['baseline']<=1
     assert res['pretrained'].startswith('wiki-en-compact') and len(set(res['generated']))==2 and all(o.startswith('The food was') for o in res['generated'])
@@ -110,6 +113,43 @@ def test_a_file_in_the_place_of_a_text(tmp_path):
         said = ' '.join(r.stderr.replace('│', ' ').split()) # out of its frame
         assert r.returncode==2 and 'is a file: give it with --file' in said and not (tmp_path/'out.csv').exists()
 
+@pytest.mark.parametrize('args,says', [(['predict','m','-5 stars'], 'ulmfit predict m -- "-5 stars"'), (['predict','my model','Good.','-bad'], "ulmfit predict 'my model' -- \"-bad\""),
+    (['generate','m','-hello there'], 'ulmfit generate m -- "-hello there"')])
+def test_a_text_that_begins_with_a_dash(args, says):
+    r = ulmfit(*args)
+    assert r.returncode==2 and says in ' '.join(r.stderr.replace('│', ' ').split())
+    r = ulmfit('predict', 'm', '--fil', 'x')
+    assert r.returncode==2 and '--file' in r.stderr and '--,' not in r.stderr # that was no text
+
+def test_after_two_dashes_it_is_a_text(model):
+    r = ulmfit('predict', model[0], '--json', '--', '-5 stars')
+    assert r.returncode==0 and json.loads(r.stdout)[0]['text']=='-5 stars'
+
+def test_files_as_they_come(files, tmp_path, model):
+    "Latin 1, semicolons behind a header with a comma, gaps: the error names the option, and the option helps"
+    df = pd.read_csv(files/'train.csv')[['review','verdict']].head(60)
+    df.loc[0,'review'] = 'Un café très bon.'
+    df.loc[[2,3],'review'] = None
+    df.loc[4,'verdict'] = None
+    df.rename(columns={'verdict':'good, or bad'}).to_csv(tmp_path/'t.csv', index=False, sep=';', encoding='latin1')
+    given = ['--text-col','review', '--label-col','good, or bad']
+    add = {'--encoding':['--encoding','latin1'], '--sep':['--sep',';'], '--drop-missing':['--drop-missing']}
+    for i,(option,more) in enumerate(add.items()):
+        before = [o for k in list(add)[:i] for o in add[k]]
+        r = ulmfit('train', tmp_path/'t.csv', *given, *before, '--out',tmp_path/'m', '--quiet', *quick)
+        said = r.stderr.strip().splitlines()[-1]
+        assert r.returncode==1 and said.startswith('ulmfit: ') and not (tmp_path/'m').exists()
+        assert option in said or option=='--sep' and 'its columns are' in said, said
+        for o in ('=True','encoding=','errors=','df.','df['): assert o not in said
+    r = ulmfit('train', tmp_path/'t.csv', *given, *sum(add.values(), []), '--out',tmp_path/'m', '--json', '--valid','0.3', *quick)
+    assert r.returncode==0, r.stderr[-2000:]
+    assert json.loads(r.stdout)['train']+json.loads(r.stdout)['valid']==57
+    r = ulmfit('predict', model[0], '--file',tmp_path/'t.csv', '--text-col','review', *sum(add.values(), []), '--out',tmp_path/'out.csv', '--json')
+    assert r.returncode==0 and json.loads(r.stdout)['n']==58, r.stderr[-2000:]
+    assert pd.read_csv(tmp_path/'out.csv').text[0]=='Un café très bon.'
+    r = ulmfit('predict', model[0], '--file',tmp_path/'t.csv', '--encoding','latin-one')
+    assert r.returncode==1 and '--encoding latin-one is not known' in r.stderr
+
 def test_half_written_output_never_replaces_a_good_one(model, files):
     "An input that fails leaves the file of an earlier run as it was"
     out = files/'kept.csv'
@@ -131,8 +171,8 @@ def test_help_answers_without_torch():
 
 def test_both_directions_and_balance(files):
     from ulmfit_nb.estimator import ULMFiTClassifier
-    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',files/'both', '--both', '--balanced', '--json', *quick)
-    assert r.returncode==0, r.stderr[-3000:]
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',files/'both', '--both', '--balanced', '--quiet', '--json', *quick)
+    assert r.returncode==0 and 'epoch' not in r.stderr, r.stderr[-3000:]
     res,clf = json.loads(r.stdout),ULMFiTClassifier.load(files/'both')
     assert res['directions']==['fwd','bwd'] and clf.directions==('fwd','bwd') and clf.class_weight=='balanced' and res['temperature']==clf.ensemble_.temperature
     p = json.loads(ulmfit('predict', files/'both', '--json', 'Good.').stdout)[0]

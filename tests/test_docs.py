@@ -13,10 +13,44 @@ docs,site = root/'docs',root/'docs'/'_build'/'html'
 
 @pytest.fixture(scope='module')
 def built():
-    "The folder of the site, built here and now, every warning an error"
-    r = subprocess.run([sys.executable, str(docs/'build.py')], cwd=root, capture_output=True, text=True)
-    assert r.returncode==0, r.stdout[-3000:]+r.stderr[-6000:]
+    "The folder of the site, built here and now, every warning an error; by two at once, which don't hurt each other"
+    both = [subprocess.Popen([sys.executable, str(docs/'build.py')], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    for p,said in [(p,p.communicate()[0]) for p in both]: assert p.returncode==0, said[-9000:]
     return site
+
+def test_builds_take_turns(tmp_path):
+    "One begins when the other has ended, even where that was killed"
+    code = """import sys, time
+sys.path.insert(0, sys.argv[1])
+from build import alone, Path
+with alone(Path(sys.argv[2])/'lock'):
+    with open(Path(sys.argv[2])/'log', 'a') as f: f.write('begin ')
+    if sys.argv[3]=='killed': import os, signal; os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(.5)
+    with open(Path(sys.argv[2])/'log', 'a') as f: f.write('end ')
+"""
+    for o in [subprocess.Popen([sys.executable, '-c', code, str(docs), str(tmp_path), o]) for o in ('killed','a','b')]: o.wait()
+    said = (tmp_path/'log').read_text().split()
+    assert sorted(said)==['begin']*3+['end']*2
+    said.remove('begin') if said[:2]==['begin','begin'] else said.pop(next(i for i,o in enumerate(said) if said[i:i+2] in (['begin','begin'], ['begin'])))
+    assert said==['begin','end']*2
+
+def test_a_site_is_whole_or_as_it_was(tmp_path):
+    import build
+    new,place = tmp_path/'new',tmp_path/'html'
+    (new/'a').mkdir(parents=True)
+    (new/'a'/'page.html').write_text('one')
+    build.publish(new, place)
+    was = (place/'a'/'page.html').stat().st_ino
+    build.publish(new, place) # nothing is new: a reader is not disturbed
+    assert (place/'a'/'page.html').stat().st_ino==was
+    (new/'a'/'page.html').write_text('two') # as long as before
+    with open(place/'a'/'page.html') as reader:
+        build.publish(new, place)
+        assert reader.read()=='one' and (place/'a'/'page.html').read_text()=='two'
+    (new/'a'/'page.html').rename(new/'b.html')
+    build.publish(new, place)
+    assert [o.name for o in place.rglob('*.html')]==['b.html'] and not list(tmp_path.glob('.html*'))
 
 class Page(HTMLParser):
     "What the tests look at in a page: anchors, links, pictures, whether it is a page of the book"

@@ -243,3 +243,31 @@ def test_real_imdb(data_path):
     s = split_texts(stratified_sample(df, 4000), 0.5, group_col='movie')
     assert s.groupby('movie').is_valid.nunique().max()==1
     for _,g in s.groupby('label'): assert abs(g.is_valid.mean()-0.5)<0.02
+
+def test_settings_are_refused_by_name(small, tmp_path):
+    "A misspelled argument is not taken along in silence, nor one that means nothing for this source"
+    small.to_csv(tmp_path/'a.csv', index=False)
+    small.to_json(tmp_path/'a.jsonl', orient='records', lines=True)
+    for f in (read_texts, lambda *args, **kwargs: list(stream_texts(*args, **kwargs))):
+        with pytest.raises(TypeError, match="has no argument 'encodin'; did you mean 'encoding'"): f(tmp_path/'a.csv', encodin='latin1')
+    with pytest.raises(TypeError, match="did you mean 'quoting'"): read_texts(tmp_path/'a.csv', quotin=3)
+    with pytest.raises(ValueError, match='sep= is for CSV and TSV files'): read_texts(tmp_path/'a.jsonl', sep=';')
+    with pytest.raises(ValueError, match='which a DataFrame is not'): read_texts(small, header=None)
+
+def test_columns_that_cannot_be_meant(small):
+    twice = pd.concat([small, small[['text']]], axis=1)
+    for f in (read_texts, check_texts):
+        with pytest.raises(ValueError, match="2 columns of the table are called 'text'"): f(twice)
+    with pytest.raises(ValueError, match='named twice'): read_texts(small, 'text', 'text')
+    with pytest.raises(ValueError, match='named twice'): read_texts(small, ['text','text'])
+    with pytest.raises(ValueError, match=f"the label is blank in row {small.index[1]} of column 'label'"): check_texts(small.assign(label=['a',' ']*(len(small)//2)), 'text', 'label')
+    for f in (read_texts, check_texts):
+        with pytest.raises(ValueError, match='nothing but blanks'): f(small.assign(text=' '))
+
+@pytest.mark.parametrize('name', ['gap.csv','gap.jsonl'])
+def test_streams_without_what_is_missing(tmp_path, name):
+    (tmp_path/'gap.csv').write_text('text;label\na;x\n;y\nb;x\n')
+    (tmp_path/'gap.jsonl').write_text('{"text": "a"}\n{"text": null}\n{"text": "b"}\n')
+    how = dict(sep=';') if name.endswith('csv') else {}
+    with pytest.raises(ValueError): list(stream_texts(tmp_path/name, 'text', **how))
+    assert list(stream_texts(tmp_path/name, 'text', drop_missing=True, **how))==['a','b']

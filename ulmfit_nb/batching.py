@@ -4,7 +4,7 @@
 
 # %% ../nbs/03_batching.ipynb #b9c47ac9
 from __future__ import annotations
-import csv
+import csv, inspect
 from functools import partial
 import numpy as np, pandas as pd, torch
 from fastcore.all import *
@@ -12,7 +12,10 @@ from fasttransform import Transform
 from fastai.torch_core import num_distrib, rank_distrib
 from fastai.data.all import (TfmdDL, DataLoaders, DataBlock, TransformBlock, CategoryBlock, MultiCategoryBlock, ColReader, ColSplitter,
     GrandparentSplitter, RandomSplitter, Datasets, TfmdLists, parent_label, get_text_files, display_df, explode_types, is_listy)
+from fastai.data.load import DataLoader
 from fastai.text.data import TensorText, LMTensorText
+from .texts import *
+from .texts import _has_col
 from .tokenization import *
 from .numericalization import *
 from .numericalization import _join_cols
@@ -378,6 +381,16 @@ def shuffle_fn(self:SortedDL, idxs):
     middle = [batches[1:-1][i] for i in rng.permutation(max(0, len(batches)-2))]
     return np.concatenate([batches[0], *middle, *batches[1:][-1:]]).tolist()
 
+# %% ../nbs/03_batching.ipynb #a19301vo
+def _check_vocab(vocab):
+    "A `ValueError` where `vocab` doesn't have the words that everything else relies on"
+    if vocab is None: return
+    odd = first(o for o in vocab if not isinstance(o, str))
+    if odd is not None: raise ValueError(f"a vocabulary is a list of words, but this one holds a {type(odd).__name__}: of a classifier's data, take dls.vocab[0]")
+    words,way_out = list(vocab),f"put both before your words, [{UNK!r}, {PAD!r}, …], or take the vocab of other data"
+    if UNK not in words: raise ValueError(f"the vocabulary has no {UNK!r}, which stands for words that it doesn't know; {way_out}")
+    if words[1:2]!=[PAD]: raise ValueError(f"the vocabulary has no {PAD!r} as its second word, the number of which fills up short texts; {way_out}")
+
 # %% ../nbs/03_batching.ipynb #e0dcf51f
 class TextBlock(TransformBlock):
     "A `TransformBlock` for texts"
@@ -390,6 +403,7 @@ class TextBlock(TransformBlock):
         backwards=False,   # Read texts from their end?
         **kwargs
     ):
+        _check_vocab(vocab)
         tfms = [tok_tfm, Numericalize(vocab, **kwargs)] + [ReverseText()]*bool(backwards)
         super().__init__(type_tfms=tfms, dl_type=LMDataLoader if is_lm else SortedDL, dls_kwargs={'seq_len':seq_len})
 
@@ -433,6 +447,21 @@ class _ReadText:
         cols = [row.index[c] if isinstance(c, int) else c for c in L(t.text_cols)]
         return _join_cols(pd.DataFrame([row]), cols, ifnone(t.mark_fields, len(cols)>1))[0]
 
+# %% ../nbs/03_batching.ipynb #a19304ta
+def _check_columns(df, text, label, valid_col):
+    "A `ValueError` where the columns of `df` that are named can't be what they are named for"
+    for c in [*text, *label, *([] if valid_col is None else [valid_col])]: _has_col(df, c)
+    if len({*text,*label})<len(text)+len(label): raise ValueError(f"a column is named twice: text_col={text}, label_col={label}")
+    if valid_col is None: return
+    marks = df[valid_col]
+    bad = (~marks.isin([True,False])).to_numpy()
+    if bad.any():
+        i,at = int(bad.argmax()),f"column {valid_col!r}"
+        raise ValueError(f"row {df.index[i]} of {at} holds {marks.iloc[i]!r}, not True or False; compare it: df[{valid_col!r}]==…")
+    if marks.astype(bool).all(): raise ValueError(f"column {valid_col!r} is True in every row, so there is nothing to train on")
+
+def _names(df, cols): return [df.columns[c] if isinstance(c, int) and c not in df.columns else c for c in L(cols)]
+
 # %% ../nbs/03_batching.ipynb #8c9725b9
 class TextDataLoaders(DataLoaders):
     "`DataLoaders` for texts, from a folder, a dataframe or a CSV file"
@@ -460,6 +489,25 @@ class TextDataLoaders(DataLoaders):
         dblock = DataBlock(blocks=blocks, get_items=get_items, splitter=splitter, get_y=None if is_lm else parent_label)
         return cls.from_dblock(dblock, path, path=path, seq_len=seq_len, **kwargs)
 
+# %% ../nbs/03_batching.ipynb #a19305ta
+def _arguments(*fs):
+    "The names of the arguments of `fs`"
+    names = (n for f in fs for n,p in inspect.signature(f).parameters.items() if p.kind not in (p.VAR_KEYWORD,p.VAR_POSITIONAL))
+    return [o for o in dict.fromkeys(names) if o not in ('self','cls')]
+
+@patch(cls_method=True)
+@delegates(DataLoaders.from_dblock, keep=True)
+def from_dblock(cls:TextDataLoaders,
+    dblock,  # fastai `DataBlock`
+    source,  # What it reads
+    **kwargs
+)->TextDataLoaders:
+    "fastai's, where an argument that no loader has is refused, not ignored"
+    loader = [o.__init__ for o in (dblock.dl_type or TfmdDL).__mro__ if o is not object]
+    known = _arguments(DataLoaders.from_dblock, DataBlock.dataloaders, Datasets.dataloaders, *loader)
+    check_names(kwargs, [*known, *DataLoader._methods], cls.__name__, near=_arguments(cls.from_folder, cls.from_df, cls.from_csv))
+    return DataLoaders.from_dblock(dblock, source, **kwargs)
+
 # %% ../nbs/03_batching.ipynb #e6e14637
 @patch(cls_method=True)
 @delegates(DataLoaders.from_dblock)
@@ -482,6 +530,7 @@ def from_df(cls:TextDataLoaders,
     **kwargs
 )->TextDataLoaders:
     "From the columns `text_col` (one or several) and `label_col` of `df`"
+    _check_columns(df, _names(df, text_col), [] if is_lm else _names(df, label_col), first(_names(df, valid_col)))
     block = TextBlock.from_df(text_col, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, tok_text_col=tok_text_col)
     many = is_listy(label_col) and len(label_col)>1
     y_blocks = [] if is_lm else L(ifnone(y_block, MultiCategoryBlock if many or label_delim else CategoryBlock))

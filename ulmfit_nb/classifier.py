@@ -4,7 +4,7 @@
 
 # %% ../nbs/07_classifier.ipynb #a09b33d5
 from __future__ import annotations
-import copy, csv, json, numpy as np, pandas as pd, random, torch
+import copy, csv, inspect, json, numbers, numpy as np, pandas as pd, random, torch
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,12 @@ from .awd_lstm import *
 from .awd_lstm import _model_meta
 from .batching import *
 from .language_model import *
-from .language_model import _arch, _load_state, text_vocab
+from .language_model import _arch, _has_read, _load_state, learner_args, text_vocab
 
 # %% auto #0
-__all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'BestEpoch',
-           'TextClassifierLearner', 'label_counts', 'draw_balanced', 'classifier_loss', 'text_classifier_learner',
-           'label_file', 'load_classifier', 'load_learner']
+__all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'enough_epochs',
+           'BestEpoch', 'TextClassifierLearner', 'label_counts', 'draw_balanced', 'classifier_loss',
+           'text_classifier_learner', 'label_file', 'load_classifier', 'load_learner']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
 class SentenceEncoder(nn.Module):
@@ -173,6 +173,17 @@ recipes = dict(
     pretrained=dict(epochs=(1,1,1,2), lrs=(2e-2,1e-2,5e-3,1e-3), div=2.6), # the chapter's
     scratch=dict(epochs=(1,1,1,4), lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3))    # for random weights, and a small model that has read little
 
+# %% ../nbs/07_classifier.ipynb #bac7f827
+def enough_epochs(
+    epochs:tuple, # Epochs of each step, as in `recipes`
+    n:int,        # Texts to learn from
+    n_seen:int,   # Texts that the last step should read at least, counting repetitions
+    most:int=20   # Epochs of the last step at most
+)->tuple:         # The same, or with a longer last step
+    "`epochs` with enough of them in the last step for `n` texts"
+    *first,last = epochs
+    return (*first, max(last, min(most, -(-n_seen//n))))
+
 # %% ../nbs/07_classifier.ipynb #431bad92
 class BestEpoch(TrackerCallback):
     "Remembers the weights of the best epoch over all fits it is given to, and ends a fit when nothing was gained for a while"
@@ -210,13 +221,31 @@ class BestEpoch(TrackerCallback):
         "Put the best epoch's weights into the model"
         if self.state is not None: learn.model.load_state_dict(self.state)
 
+# %% ../nbs/07_classifier.ipynb #a19309fg
+def _is_count(o): return isinstance(o, numbers.Integral) and not isinstance(o, bool) and o>=0
+def _is_rate(o): return o is None or isinstance(o, slice) or isinstance(o, numbers.Real) and o>0
+
+def _check_steps(epochs, lrs, div, per_step=None, kwargs=()):
+    "What would only be noticed in a later step, when others have been trained"
+    odd = [o for o in epochs if not _is_count(o)]
+    if odd: raise ValueError(f'epochs is {epochs}; {odd[0]!r} is no whole number, 0 or more')
+    if not any(epochs): raise ValueError(f'epochs is {epochs}, so nothing would be trained')
+    odd = [o for o in lrs if not _is_rate(o)]
+    if odd: raise ValueError(f'lrs is {lrs}; {odd[0]!r} is no rate above 0, no slice, and not None')
+    if not div>0: raise ValueError(f'div is {div!r}, but must be above 0')
+    known = [o for o in inspect.signature(Learner.fit_one_cycle).parameters if o not in ('self','n_epoch','lr_max')]
+    check_names(kwargs, known, 'fit_gradual', near=inspect.signature(TextClassifierLearner.fit_gradual).parameters)
+    for i,o in (per_step or {}).items():
+        if i not in range(len(epochs)): raise ValueError(f'per_step names step {i!r}, but the steps are 0 to {len(epochs)-1}')
+        check_names(o, known, f'step {i}')
+
 # %% ../nbs/07_classifier.ipynb #9169a4b7
 class TextClassifierLearner(TextLearner):
     "A `TextLearner` that answers a question about whole texts"
     def fit_gradual(self,
-        epochs:tuple=(1,1,1,2),              # Epochs of each step; 0 leaves a step out
-        lrs:tuple=(2e-2,1e-2,5e-3,1e-3),     # Highest learning rate of each step, which is the head's; a `slice` is taken as it is
-        div:float=2.6,                       # Each group's rate is that of the group above, divided by this
+        epochs:tuple=None,                   # Epochs of each step; 0 leaves a step out. Default: those of `recipe`
+        lrs:tuple=None,                      # Highest learning rate of each step, which is the head's; a `slice` is taken as it is. Default: as above
+        div:float=None,                      # Each group's rate is that of the group above, divided by this. Default: as above
         freeze_to:tuple=(-1,-2,-3,0),        # First parameter group to be trained in each step
         *,
         lr_bs:int=None,                      # Batch size that `lrs` are meant for: they are multiplied by the data's over this
@@ -228,7 +257,10 @@ class TextClassifierLearner(TextLearner):
         **kwargs                             # For `fit_one_cycle` in all steps: `wd`, `moms`, `pct_start`…
     )->TextClassifierLearner:
         "The learner, trained step by step from the head down (ULMFiT §3.3)"
+        epochs,lrs,div = (ifnone(o, p) for o,p in zip((epochs,lrs,div), self.recipe().values()))
         if not len(epochs)==len(lrs)==len(freeze_to): raise ValueError(f'each step needs epochs, a rate and a first group, but there are {len(epochs)} epochs, {len(lrs)} lrs and {len(freeze_to)} freeze_to')
+        _check_steps(epochs, lrs, div, per_step, kwargs)
+        if patience is not None and patience<1: raise ValueError(f'patience is {patience}, but must be 1 or more')
         if seed is not None: self._seed(seed)
         scale = 1 if lr_bs is None else self.dls.bs/lr_bs
         best = BestEpoch(monitor or 'valid_loss', patience) if monitor or patience else None
@@ -241,6 +273,12 @@ class TextClassifierLearner(TextLearner):
             self.fit_one_cycle(n, lr, cbs=L(cbs)+L(best)+L(own.pop('cbs', None)), **own)
         if best: best.load(self)
         return self
+
+    def recipe(self)->dict:
+        "`epochs`, `lrs` and `div` that suit the model and the number of texts: the chapter's if it is large and has read much, else flatter ones"
+        gentle = bool(self.pretrained) and self.encoder.n_hid>1000
+        plan = recipes['pretrained' if gentle else 'scratch']
+        return {**plan, 'epochs':enough_epochs(plan['epochs'], len(self.dls.train_ds), 4000 if gentle else 10000)}
 
     def _seed(self, seed):
         "The same dropouts and the same order of batches from here on"
@@ -303,7 +341,7 @@ def predict_proba(self:TextClassifierLearner,
     fs = self._pipeline()
     if fs is None:
         with nullcontext() if progress else self.no_bar(): return self.get_preds(dl=self.dls.test_dl(texts, bs=bs))[0]
-    bar = partial(progress_bar, leave=False) if progress and len(texts)>bs and hasattr(self, 'progress') else noop
+    bar = partial(progress_bar, leave=False) if progress and len(texts)>bs and hasattr(self, 'progress') and on_screen() else noop
     return self._read(list(self._to_ids(texts, fs)), bs, bf16, bar)
 
 # %% ../nbs/07_classifier.ipynb #a720ae08
@@ -420,6 +458,8 @@ def text_classifier_learner(
     **kwargs
 )->TextClassifierLearner:
     "A learner for a classifier of whole documents, frozen up to its head if pretrained weights were found"
+    check_names(kwargs, learner_args(), 'text_classifier_learner', near=inspect.signature(text_classifier_learner).parameters)
+    if not 0<=label_smoothing<1: raise ValueError(f'label_smoothing is {label_smoothing}; it can be 0 or more, but less than 1')
     seq_len,n_out = _seq_len(dls, seq_len),n_out or get_c(dls)
     if not n_out: raise ValueError('the number of classes is not known from the data; give n_out')
     config,folder = arch_and_pretrained(arch, dls, 'config_clas', config and _clas_config(config), backwards, pretrained)
@@ -484,6 +524,7 @@ def load_classifier(
     args = {k:meta[k] for k in ('config','drop_mult','n_out','lin_ftrs','ps','max_len','y_range')}
     learn = text_classifier_learner(empty_dls(meta, folder, _target_tfms(meta['target'], folder)), _arch(meta['arch']), pretrained=False, **args)
     _load_state(learn.model, tensors, folder)
+    learn.pretrained = _has_read(meta, folder.name)
     return learn
 
 # %% ../nbs/07_classifier.ipynb #a29e8de4

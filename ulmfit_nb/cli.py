@@ -7,12 +7,13 @@ __all__ = ['sizes', 'app', 'demo_settings', 'train_texts', 'bag_of_words', 'main
            'info', 'demo']
 
 # %% ../nbs/11_cli.ipynb #6ae37305
-import json, os, sys
+import codecs, json, os, re, shlex, sys
 from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 import typer
+from typer.core import TyperCommand
 
 # %% ../nbs/11_cli.ipynb #d9a5cd6e
 sizes = 'tiny','compact','full' # of models that aren't pretrained
@@ -67,6 +68,7 @@ app = typer.Typer(help='ULMFiT: fine-tune a language model on your texts, then c
     add_completion=False, pretty_exceptions_enable=False, context_settings={'help_option_names':['-h','--help']})
 
 _json = typer.Option(False, '--json', help='Print one JSON object')
+_quiet = typer.Option(False, '--quiet', help='Show no progress')
 _forms = 'CSV, TSV, JSON lines (.gz, .xz too), Parquet'
 
 def _report(results, as_json, lines):
@@ -78,6 +80,46 @@ def _report(results, as_json, lines):
 
 def _working(): return redirect_stdout(sys.stderr)
 
+# %% ../nbs/11_cli.ipynb #a19202cl
+_encoding = typer.Option('utf8', help='Encoding of the files')
+_errors = typer.Option('strict', help='Bytes that are none in that encoding: strict (an error), replace or ignore')
+_sep = typer.Option(None, help='What separates the columns of CSV files, tab for a tab; default: as the first line shows')
+_drop_missing = typer.Option(False, '--drop-missing', help='Leave out rows without a text, or without a label')
+
+def _reading(file, encoding, errors, sep, drop_missing):
+    "How to read `file`; only some files have columns to separate"
+    for what,o,known in (('encoding',encoding,codecs.lookup), ('errors',errors,codecs.lookup_error)):
+        try: known(o)
+        except LookupError: raise ValueError(f'--{what} {o} is not known to Python') from None
+    res = dict(encoding=encoding, errors=errors, drop_missing=drop_missing)
+    tables = '.csv','.tsv'
+    return {**res, 'sep':'\t' if sep in ('tab',r'\t') else sep} if sep and any(o in tables for o in Path(file).suffixes[-2:]) else res
+
+# %% ../nbs/11_cli.ipynb #a19205cl
+_ways_out = { # what errors say in Python, and here
+    r'drop_missing=True':'--drop-missing', r"errors='replace'":'--errors replace', r"the file's encoding=":"the file's --encoding", r"\bencoding='":"--encoding '",
+    r'\b(text_col|label_col)=…':lambda m: f"--{m[1].replace('_', '-')}", r'\bsep= is':'--sep is', r'\berrors=':'--errors ',
+    r'; drop it with df\.dropna\(.*?\)':'; leave such rows out of the file', r': df(\.loc)?\[.*\]$':'', r'; change it with df\[.*$':'',
+    r'; name the folders with folders=\[…\], or leave labels out with label_col=False':"; move it into its label's folder",
+    r'^(lm_epochs|max_vocab) is':lambda m: f"--{m[1].replace('_', '-')} is", r'^epochs is':'--clas-epochs is', r'^bs is':'--bs is'}
+
+def _on_command(message):
+    "An error's message, with options in place of arguments"
+    for k,v in _ways_out.items(): message = re.sub(k, v, message)
+    return message
+
+class _Texts(TyperCommand):
+    "A command whose arguments are texts, which may begin with a dash"
+    def parse_args(self, ctx, args):
+        given = list(args)
+        try: return super().parse_args(ctx, args)
+        except typer.BadParameter.__base__ as e:
+            text = next((o for o in given if re.match('-.', o) and not re.fullmatch(r'-h|--[a-z-]*(=.*)?', o)), None)
+            if text is None or not hasattr(e, 'option_name'): raise
+            model = next((o for o in given if not o.startswith('-')), 'MODEL')
+            e.message += f'. A text that begins with a dash stands behind --, after all options: ulmfit {ctx.info_name} {shlex.quote(model)} -- "{text}"'
+            raise
+
 # %% ../nbs/11_cli.ipynb #7dec18af
 def main(
     args:list=None # Command line, default `sys.argv[1:]`
@@ -86,16 +128,16 @@ def main(
     try: app(args=args, prog_name='ulmfit')
     except (ValueError, OSError, RuntimeError, ImportError) as e:
         if os.environ.get('ULMFIT_DEBUG'): raise
-        print(f"ulmfit: {' '.join(str(e).split())}", file=sys.stderr)
+        print(f"ulmfit: {' '.join(_on_command(str(e)).split())}", file=sys.stderr)
         sys.exit(1)
 
 # %% ../nbs/11_cli.ipynb #502cc205
-def _labelled(data, text_col, label_col, group_col, valid, limit, seed):
+def _labelled(data, text_col, label_col, group_col, valid, limit, seed, reading=lambda file: {}):
     "Labelled texts with `is_valid`"
     import pandas as pd
     from ulmfit_nb.texts import read_texts, stratified_sample, split_texts
     def _read(f):
-        df = read_texts(f, text_col, label_col)
+        df = read_texts(f, text_col, label_col, **reading(f))
         if 'label' not in df: raise ValueError(f'{f} has no labels: name their column with --label-col')
         if df.label.nunique()<2: raise ValueError(f'{f} has one class only ({df.label.iloc[0]!r}): a classifier needs two or more')
         return df
@@ -139,6 +181,7 @@ def train(
     unlabelled:Path=typer.Option(None, help='More texts for the language model, in the same forms, labels not needed'),
     text_col:str=typer.Option(None, help='Column with the texts'),
     label_col:str=typer.Option(None, help='Column with the labels'),
+    encoding:str=_encoding, errors:str=_errors, sep:str=_sep, drop_missing:bool=_drop_missing,
     group_col:str=typer.Option(None, help='Column whose values (film, author) must not be on both sides of the split'),
     # Which texts are for training, which are held out
     valid:str=typer.Option('0.2', help='Held-out part: a share, a number of texts, or a file of labelled texts'),
@@ -155,7 +198,7 @@ def train(
     both:bool=typer.Option(False, '--both', help='Train a model for each reading direction, and average their answers'),
     balanced:bool=typer.Option(False, '--balanced', help='Errors on rare classes cost more'),
     seed:int=typer.Option(42, help='Seed of sample, split and training'),
-    as_json:bool=_json,
+    quiet:bool=_quiet, as_json:bool=_json,
 ):
     "Train language model and classifier on a file of labelled texts; run it again to go on after an interruption."
     if size not in sizes: raise typer.BadParameter(f"{size!r} is none of {', '.join(sizes)}", param_hint='--size')
@@ -164,11 +207,12 @@ def train(
     if epochs and len(epochs)!=4: raise typer.BadParameter(f'{clas_epochs!r} should be four numbers, such as 1,1,1,2', param_hint='--clas-epochs')
     from ulmfit_nb.texts import read_texts
     with _working():
-        df = _labelled(data, text_col, label_col, group_col, valid, limit, seed)
-        more = read_texts(unlabelled, text_col, label_col=False).text.tolist() if unlabelled else []
+        reading = partial(_reading, encoding=encoding, errors=errors, sep=sep, drop_missing=drop_missing)
+        df = _labelled(data, text_col, label_col, group_col, valid, limit, seed, reading)
+        more = read_texts(unlabelled, text_col, label_col=False, **reading(unlabelled)).text.tolist() if unlabelled else []
         say = {'auto':True, 'none':False}.get(pretrained, pretrained)
         directions = ('fwd','bwd') if both else ('bwd',) if backwards else ('fwd',)
-        r = train_texts(df, out, more, size=size, pretrained=say, lm_epochs=lm_epochs, epochs=epochs, bs=bs, num_sampled=_number_or(num_sampled), max_vocab=max_vocab,
+        r = train_texts(df, out, more, not quiet, size=size, pretrained=say, lm_epochs=lm_epochs, epochs=epochs, bs=bs, num_sampled=_number_or(num_sampled), max_vocab=max_vocab,
             directions=directions, class_weight='balanced' if balanced else None, random_state=seed)
         res = {**r['results'], 'baseline':bag_of_words(df)}
     _report(res, as_json, _scores(res, res['baseline']) + [f'saved in {out}: use it with  ulmfit predict {out} "some text"'])
@@ -180,6 +224,7 @@ def pretrain(
     corpus:list[Path]=typer.Argument(..., help='Texts: JSON lines (.gz, .xz too), .txt, CSV, Parquet, folders of them; or the corpus folder of an earlier run'),
     out:Path=typer.Option(..., help='Folder for corpus, checkpoint, log.jsonl, and the model in the end'),
     text_col:str=typer.Option(None, help='Field or column of the text'),
+    encoding:str=_encoding, errors:str=_errors, sep:str=_sep, drop_missing:bool=_drop_missing,
     valid:str=typer.Option('100000', help='Held-out documents: so many tokens, a share of all, or a file of texts'),
     # The model
     size:str=typer.Option('compact', help='tiny, compact (emb 160, hidden 400) or full (emb 400, hidden 1152)'),
@@ -206,18 +251,20 @@ def pretrain(
     checkpoint:float=typer.Option(120., help='Seconds between checkpoints'),
     fresh:bool=typer.Option(False, '--fresh', help='Start from the beginning, even where there is a checkpoint'),
     workers:int=typer.Option(1, help='Processes that tokenize'),
-    as_json:bool=_json,
+    quiet:bool=_quiet, as_json:bool=_json,
 ):
     "Train a language model from random weights on any pile of text; run it again to go on after an interruption."
     if size not in sizes: raise typer.BadParameter(f"{size!r} is none of {', '.join(sizes)}", param_hint='--size')
     if tokenizer not in ('word','subword'): raise typer.BadParameter(f'{tokenizer!r} is neither word nor subword', param_hint='--tokenizer')
     try: held_out = float(valid) if float(valid)<1 else int(float(valid))
     except ValueError: held_out = Path(valid)
+    usual = dict(encoding='utf8', errors='strict', drop_missing=False)
+    read = {k:v for k,v in _reading('a.csv', encoding, errors, sep, drop_missing).items() if v!=usual.get(k)}
     with _working():
         from ulmfit_nb import pretraining
         learn = pretraining.pretrain(corpus, out, size, tokenizer, vocab_sz, backwards, max_time=max_time, epochs=epochs, bs=bs, seq_len=seq_len,
             lr=lr, drop_mult=drop_mult, bf16=bf16, valid=held_out, eval_every=eval_every, log_every=log_every, checkpoint=checkpoint,
-            resume=not fresh, device=device, start=start, num_sampled=_number_or(num_sampled), seed=seed, text_col=text_col, lang=lang, min_freq=min_freq, n_workers=workers)
+            resume=not fresh, device=device, start=start, num_sampled=_number_or(num_sampled), seed=seed, text_col=text_col, lang=lang, min_freq=min_freq, n_workers=workers, read=read, progress=not quiet)
     res = dict(model=str(out/'model'), vocab=len(learn.vocab), parameters=sum(p.numel() for p in learn.model.parameters()), **learn.spec['pretraining'])
     _report(res, as_json, [f"validation loss {res['valid_loss']:.4f} after {res['tokens']:,} tokens, {res['seconds']:.0f} s", f"saved in {out/'model'}"])
 
@@ -239,13 +286,14 @@ def _classifier(model):
     return ens,ens.labels
 
 # %% ../nbs/11_cli.ipynb #89118bc1
-@app.command()
+@app.command(cls=_Texts)
 def predict(
     # The classifier, and what it is to read
     model:Path=typer.Argument(..., help="Folder that `ulmfit train` wrote"),
     texts:list[str]=typer.Argument(None, help='Texts to classify'),
     file:Path=typer.Option(None, help=f'File of texts instead: {_forms}, or .txt with a text per line'),
     text_col:str=typer.Option(None, help='Column with the texts'),
+    encoding:str=_encoding, errors:str=_errors, sep:str=_sep, drop_missing:bool=_drop_missing,
     # How it answers
     out:Path=typer.Option(None, help='Write labels and probabilities to this CSV or .jsonl file'),
     bs:int=typer.Option(128, help='Texts that are read at once'),
@@ -263,9 +311,11 @@ def predict(
         from ulmfit_nb.texts import stream_texts
         ens,labels = _classifier(model)
         proba = partial(ens.predict_proba, bs=bs, bf16=bf16)
-        if out: n = label_file(proba, labels, file or texts, out, text_col)
+        reading = _reading(file, encoding, errors, sep, drop_missing) if file else {}
+        source = stream_texts(file or texts, text_col, lines=True, **reading)
+        if out: n = label_file(proba, labels, source, out)
         else:
-            items = list(stream_texts(file or texts, text_col, lines=True))
+            items = list(source)
             probs = proba(items).numpy()
             by_label = {f'p_{o}':probs[:,i] for i,o in enumerate(labels)}
             df = pd.DataFrame(dict(text=items, label=[labels[i] for i in probs.argmax(1)], **by_label))
@@ -273,7 +323,7 @@ def predict(
     else: _report(df.to_dict('records'), as_json, [f"{r.label}\t{max(p):.4f}\t{' '.join(r.text.split())}" for r,p in zip(df.itertuples(), probs)])
 
 # %% ../nbs/11_cli.ipynb #126dbff6
-@app.command()
+@app.command(cls=_Texts)
 def generate(
     # The language model, and how its texts begin
     model:Path=typer.Argument(..., help="Folder that `ulmfit train` wrote, or of a language model"),
@@ -340,7 +390,7 @@ def demo(
     lm_epochs:int=typer.Option(2, help='Epochs of the language model'),
     limit:int=typer.Option(None, help='Use this many of the 3,000 sentences only'),
     seed:int=typer.Option(42, help='Seed of split and training'),
-    as_json:bool=_json,
+    quiet:bool=_quiet, as_json:bool=_json,
 ):
     "The whole road on the bundled sentences, in both directions: language model, classifier, generated texts, saved and used again."
     from ulmfit_nb.texts import sentences, stratified_sample, split_texts
@@ -348,7 +398,7 @@ def demo(
         df = sentences()
         if limit: df = stratified_sample(df, limit, seed=seed)
         df = split_texts(df, valid=0.2, seed=seed)
-        r = train_texts(df, out, **demo_settings, size=size, lm_epochs=lm_epochs, random_state=seed)
+        r = train_texts(df, out, progress=not quiet, **demo_settings, size=size, lm_epochs=lm_epochs, random_state=seed)
         import_module('ulmfit_nb.generation') # patches `generate` in
         generated = r['clf'].language_model().generate(['The food was']*2, 20, temperature=0.75)
         res = dict(r['results'], baseline=bag_of_words(df), generated=generated)

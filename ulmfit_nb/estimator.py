@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastai.basics import Callback, CategoryBlock, ColReader, ColSplitter, DataBlock, IndexSplitter, accuracy, default_device, set_seed
+from .texts import *
 from .tokenization import *
 from .numericalization import *
 from .batching import *
@@ -21,11 +22,11 @@ from .language_model import *
 from .language_model import _say_once
 from .pretraining import Checkpointer, pretrain_configs
 from .classifier import *
-from .classifier import _weights_of
+from .classifier import _check_steps, _weights_of
 from .ensemble import *
 
 # %% auto #0
-__all__ = ['sizes', 'check_X_y', 'hold_out', 'enough_epochs', 'ULMFiTClassifier']
+__all__ = ['sizes', 'check_X_y', 'hold_out', 'ULMFiTClassifier']
 
 # %% ../nbs/10_estimator.ipynb #5d910574
 def _as_texts(X, name='X'):
@@ -95,17 +96,6 @@ def hold_out(
         rows = np.flatnonzero(y==o)
         res[rng.permutation(rows)[:int(len(rows)*share)]] = True
     return res if res.sum()>=at_least else np.zeros(len(y), dtype=bool)
-
-# %% ../nbs/10_estimator.ipynb #bac7f827
-def enough_epochs(
-    epochs:tuple, # Epochs of each step, as in `recipes`
-    n:int,        # Texts to learn from
-    n_seen:int,   # Texts that the last step should read at least, counting repetitions
-    most:int=20   # Epochs of the last step at most
-)->tuple:         # The same, or with a longer last step
-    "`epochs` with enough of them in the last step for `n` texts"
-    *first,last = epochs
-    return (*first, max(last, min(most, -(-n_seen//n))))
 
 # %% ../nbs/10_estimator.ipynb #2e2220b6
 sizes = {k:{o:v[o] for o in ('emb_sz','n_hid')} for k,v in pretrain_configs.items()}
@@ -212,6 +202,9 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         p = self.predict_proba(X, bs)
         return self.classes_[p.argmax(1)] if len(p) else self.classes_[:0]
 
+# %% ../nbs/10_estimator.ipynb #a19312es
+ULMFiTClassifier.__init__ = named(ULMFiTClassifier.__init__)
+
 # %% ../nbs/10_estimator.ipynb #b22e941d
 @patch
 def score(self:ULMFiTClassifier,
@@ -246,6 +239,16 @@ def _check_params(self:ULMFiTClassifier):
     if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
     if self.bf16 not in (True,False,'auto'): raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
 
+# %% ../nbs/10_estimator.ipynb #a19311es
+@patch
+def _check_place(self:ULMFiTClassifier):
+    "Is there the language, the device and the folder that are asked for?"
+    if self.checkpoint_dir is not None and Path(self.checkpoint_dir).is_file(): raise ValueError(f'checkpoint_dir is {self.checkpoint_dir}, which is a file; give a folder')
+    try: device = self._device()
+    except RuntimeError as e: raise ValueError(f"device is {self.device!r}; it can be 'cpu' or 'cuda' ({str(e).splitlines()[0]})") from None
+    if device.type=='cuda' and not torch.cuda.is_available(): raise ValueError(f"device is {self.device!r}, but there is no GPU here that PyTorch can use: 'cpu'")
+    if self.tokenizer!='char': _kinds[self.tokenizer or 'word'](self.lang)
+
 # %% ../nbs/10_estimator.ipynb #4e8e821b
 @patch
 def _check_plan(self:ULMFiTClassifier, classes, held):
@@ -253,11 +256,17 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
     for k in ('epochs','lrs'):
         v = getattr(self, k)
         if v is not None and (not hasattr(v, '__len__') or len(v)!=4): raise ValueError(f'{k} is {v!r}; give four values, one for each step of gradual unfreezing')
-    ranges = dict(lm_epochs=(0,None), drop_mult=(0,None), lm_drop_mult=(0,None), bs=(1,None), seq_len=(1,72*20), label_smoothing=(0,1))
-    for k,(a,b) in ranges.items():
+    _check_steps(ifnone(self.epochs, (1,)), ifnone(self.lrs, (1,)), ifnone(self.div, 1))
+    counts = dict(lm_epochs=(0,None), bs=(1,None), seq_len=(1,72*20), min_freq=(1,None), max_vocab=(len(text_spec_tok),None), patience=(1,None))
+    shares = dict(drop_mult=(0,None), lm_drop_mult=(0,None), label_smoothing=(0,.999))
+    for k,(a,b) in {**counts,**shares}.items():
         v = getattr(self, k)
-        if v is not None and not (a<=v and (b is None or v<=b)): raise ValueError(f'{k} is {v!r}; it can be {a} or more' + (f', up to {b}' if b else ''))
-    if self.div is not None and not self.div>0: raise ValueError(f'div is {self.div!r}, but must be above 0')
+        if v is None: continue
+        kind = numbers.Integral if k in counts else numbers.Real
+        ok = isinstance(v, kind) and not isinstance(v, bool) and a<=v and (b is None or v<=b)
+        if not ok: raise ValueError(f'{k} is {v!r}; it can be {"a whole number, " if k in counts else ""}{a} or more' + (f', up to {b}' if b else ''))
+    if self.lm_lr is not None and not (isinstance(self.lm_lr, numbers.Real) and self.lm_lr>0): raise ValueError(f'lm_lr is {self.lm_lr!r}, but must be above 0')
+    self._check_place()
     num_sampled_for(self.num_sampled, self.max_vocab)
     _weights_of(self.class_weight, classes.tolist())
     if self.monitor not in (None,'valid_loss','accuracy'): raise ValueError(f"monitor is {self.monitor!r}; it can be 'valid_loss' or 'accuracy'")
@@ -403,10 +412,9 @@ def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed,
     clas = self._precise(text_classifier_learner(dls, AWD_LSTM, config=lm.spec['config'], pretrained=False, metrics=accuracy, **how))
     clas.model_dir = f'{_name(backwards)}_classifier'
     clas.encoder.load_state_dict(lm.encoder.state_dict())
+    clas.pretrained = lm.pretrained
     history.now = dict(direction=_name(backwards), stage='classifier')
-    plan = dict(recipes['pretrained' if gentle else 'scratch'])
-    plan['epochs'] = enough_epochs(plan['epochs'], len(dls.train_ds), 4000 if gentle else 10000)
-    plan = {k:ifnone(getattr(self, k), v) for k,v in plan.items()}
+    plan = {k:ifnone(getattr(self, k), v) for k,v in clas.recipe().items()}
     watch = dict(monitor=self.monitor, patience=self.patience) if held else {}
     per_step = {i:dict(cbs=self._keep(f'step{i}')) for i in range(len(plan['epochs']))}
     with _quiet(clas, self.verbose): clas.fit_gradual(**plan, **watch, seed=seed+2, cbs=history, per_step=per_step)

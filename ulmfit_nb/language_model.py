@@ -4,7 +4,7 @@
 
 # %% ../nbs/05_language_model.ipynb #0ffc43d3
 from __future__ import annotations
-import copy, hashlib, json, os, pickle, shutil, sys, tarfile
+import copy, hashlib, inspect, json, os, pickle, shutil, sys, tarfile
 import http.client, urllib.error, urllib.request
 from contextlib import nullcontext
 from importlib import metadata, resources
@@ -12,16 +12,19 @@ import torch
 from fastcore.all import *
 from fastai.basics import Learner, CrossEntropyLossFlat, DataLoaders, get_model, rank_distrib, distrib_barrier, join_path_file
 from fastai.callback.core import Callback
+from fastai.callback.progress import ProgressCallback
 from fastai.torch_core import to_float
 from fastai.callback.rnn import ModelResetter, RNNCallback, RNNRegularizer
 from fastai.callback.schedule import *
 from fastai.data.core import Datasets
-from fastai.learner import AvgLoss, AvgMetric, AvgSmoothLoss, Recorder, mk_metric
+from fastai.learner import AvgLoss, AvgMetric, AvgSmoothLoss, Recorder, mk_metric, noop as fastai_noop
 from fastai.metrics import Perplexity
 from fastai.optimizer import Adam, Optimizer
+from fastprogress.fastprogress import ConsoleMasterBar, master_bar
 from safetensors import SafetensorError
 from safetensors.torch import save_file, load_file
 from torch.optim import adam as torch_adam, adamw as torch_adamw
+from .texts import *
 from .tokenization import *
 from .numericalization import *
 from .batching import *
@@ -33,9 +36,9 @@ from .awd_lstm import _model_meta
 __all__ = ['format_version', 'default_pretrained', 'pretrained_urls', 'match_embeds', 'quantize_rows', 'dequantize_rows',
            'save_weights', 'load_weights', 'read_meta', 'quantize_weights', 'LMCrossEntropy', 'CPUBfloat16',
            'FusedAdam', 'TokenLoss', 'TokenPerplexity', 'TokenMetric', 'TokenSmoothLoss', 'per_token',
-           'TokenRegularizer', 'TextLearner', 'check_same_model', 'pretrained_cache', 'pretrained_places',
-           'find_pretrained', 'load_fastai_weights', 'download_file', 'extract_files', 'convert_fastai',
-           'download_pretrained', 'LMLearner', 'NameSampledLoss', 'num_sampled_for', 'word_sampler',
+           'TokenRegularizer', 'TextProgress', 'TextLearner', 'check_same_model', 'pretrained_cache',
+           'pretrained_places', 'find_pretrained', 'load_fastai_weights', 'download_file', 'extract_files',
+           'convert_fastai', 'download_pretrained', 'LMLearner', 'NameSampledLoss', 'num_sampled_for', 'word_sampler',
            'arch_and_pretrained', 'language_model_learner', 'empty_dls', 'load_language_model']
 
 # %% ../nbs/05_language_model.ipynb #16ec15cf
@@ -340,6 +343,42 @@ class TokenRegularizer(RNNRegularizer):
         if self.alpha: self.learn.loss_grad += self.alpha * _mean(out.pow(2), real)
         if self.beta: self.learn.loss_grad += self.beta * _mean((raw[:,1:]-raw[:,:-1]).pow(2), real[:,1:] & real[:,:-1])
 
+# %% ../nbs/05_language_model.ipynb #a19005pr
+class _Lines(ConsoleMasterBar):
+    "What a table is written to where nobody watches: lines, and no bars"
+    def __init__(self): self.total_time = False
+    def update(self, val): pass
+    def write(self, line, table=False):
+        super().write(line, table)
+        sys.stdout.flush()
+
+class TextProgress(ProgressCallback):
+    "fastai's progress bars where somebody sees them move, else a line per epoch"
+    name,order,pbar = 'progress',ProgressCallback.order-1,None # before `CSVLogger`, which passes on what it writes
+
+    def before_fit(self):
+        if self.create_mbar: self.mbar = master_bar(list(range(self.n_epoch))) if on_screen() else _Lines()
+        self.old_logger,self.still = self.logger,True
+        if self.logger in (noop, fastai_noop): return # no_logging
+        self.learn.logger = self._write_stats
+        self._write_stats(self.recorder.metric_names)
+
+    def before_epoch(self):
+        if self.still and self.epoch and getattr(self, 'mbar', None): self.mbar.update(0) # a bar counts from 0
+        self.still = False
+        super().before_epoch()
+
+    def _launch_pbar(self):
+        self.pbar = None
+        if on_screen(): super()._launch_pbar()
+
+    def _end(self):
+        if self.pbar is not None: self.pbar.on_iter_end()
+    def after_train(self): self._end()
+    def after_validate(self): self._end()
+    def after_batch(self):
+        if self.pbar is not None: super().after_batch()
+
 # %% ../nbs/05_language_model.ipynb #d7a48871
 class TextLearner(_Formats):
     "A `Learner` for texts, which saves safetensors and JSON"
@@ -355,8 +394,12 @@ class TextLearner(_Formats):
         **kwargs
     ):
         super().__init__(dls, model, moms=moms, opt_func=opt_func, **kwargs)
-        self.spec = spec
+        self.spec,self.pretrained = spec,None # the latter: name of the model whose weights it began with
         self.add_cbs([ModelResetter(), RNNCallback()] + [TokenRegularizer(alpha, beta)]*bool(alpha or beta))
+
+    def add_cb(self, cb):
+        "A callback more; for fastai's progress bar comes ours"
+        return super().add_cb(TextProgress() if cb is ProgressCallback or type(cb) is ProgressCallback else cb)
 
     @property
     def encoder(self)->AWD_LSTM:
@@ -375,7 +418,7 @@ class TextLearner(_Formats):
         "What is saved beside the weights: how the model was built, its vocabulary, tokenizer, reading direction"
         tok = getattr(self.dls.train_ds, 'tokenizer', None)
         tok = tok.config() if isinstance(tok, Tokenizer) else None
-        return dict(self.spec or {}, vocab=list(self.vocab), tokenizer=tok, seq_len=self.dls.seq_len, backwards=self.dls.backwards)
+        return dict(self.spec or {}, pretrained=self.pretrained, vocab=list(self.vocab), tokenizer=tok, seq_len=self.dls.seq_len, backwards=self.dls.backwards)
 
     @delegates(Learner.lr_find)
     def lr_find(self, *args, **kwargs):
@@ -442,6 +485,10 @@ def _load_state(module, tensors, file, strict=True):
     try: module.load_state_dict(tensors, strict=strict)
     except RuntimeError as e: raise ValueError(f'{file} does not fit this model: {e}') from None
 
+def _has_read(meta, name):
+    "The name of the pretrained model that saved weights began with: `name` where they are such a model, or too old to say"
+    return name if 'pretraining' in meta or 'pretrained' not in meta else meta['pretrained']
+
 # %% ../nbs/05_language_model.ipynb #1444b9e2
 @patch
 def save(self:TextLearner,
@@ -476,6 +523,7 @@ def load(self:TextLearner,
     check_same_model(self.describe(), meta, file)
     model = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
     _load_state(get_model(self.model), model, file, strict)
+    self.pretrained = _has_read(meta, file.stem)
     if with_opt and meta.get('opt') is None: raise ValueError(f'{file} has no optimizer state: it was saved with with_opt=False')
     if with_opt is not False and meta.get('opt') is not None:
         if self.opt is None: self.create_opt()
@@ -517,6 +565,7 @@ def load_encoder(self:TextLearner,
     tensors,meta = _read_encoder(self._file(file), device=ifnone(device, self.dls.device))
     check_same_model(self.describe(), meta, file)
     _load_state(self.encoder, tensors, file)
+    self.pretrained = _has_read(meta, Path(file).stem)
     self.freeze()
     return self
 
@@ -727,6 +776,7 @@ def load_pretrained(self:TextLearner,
     model = get_model(self.model)
     if any(k.startswith('1.decoder') for k in model.state_dict()): _load_state(model, wgts, wgts_fname)
     else: _load_state(self.encoder, {k.removeprefix('0.'):v for k,v in wgts.items() if k.startswith('0.')}, wgts_fname)
+    self.pretrained = Path(wgts_fname).stem
     self.freeze()
     return self
 
@@ -811,8 +861,14 @@ def arch_and_pretrained(
     if arch not in _model_meta:
         raise ValueError(f'no configuration is known for {arch}; known: {", ".join(a.__name__ for a in _model_meta)} of ulmfit_nb')
     base = dict(_model_meta[arch][kind])
+    check_names(config or {}, [*base, 'init'], 'config')
     if folder and config is None: base.update(_folder_sizes(folder))
     return {**base, **(config or {})}, folder
+
+# %% ../nbs/05_language_model.ipynb #a19307le
+def learner_args():
+    "What the functions that make learners may pass on"
+    return [o for o in inspect.signature(TextLearner.__init__).parameters if o not in ('self','dls','model','spec')]
 
 # %% ../nbs/05_language_model.ipynb #6426c941
 @delegates(Learner.__init__)
@@ -828,6 +884,7 @@ def language_model_learner(
     **kwargs
 )->LMLearner:
     "An `LMLearner` for `dls`, pretrained where weights are found"
+    check_names(kwargs, learner_args(), 'language_model_learner', near=inspect.signature(language_model_learner).parameters)
     if pretrained_fnames is not None: pretrained = False
     config,folder = arch_and_pretrained(arch, dls, 'config_lm', config, backwards, pretrained)
     model = get_language_model(arch, len(text_vocab(dls)), config=config, drop_mult=drop_mult)
@@ -864,5 +921,6 @@ def load_language_model(
     if meta.get('kind')!='language_model': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a language model")
     learn = language_model_learner(empty_dls(meta, folder), _arch(meta['arch']), config=meta['config'], pretrained=False)
     _load_state(learn.model, tensors, folder)
+    learn.pretrained = _has_read(meta, folder.name)
     learn.model.eval()
     return learn

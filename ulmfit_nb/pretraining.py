@@ -60,7 +60,8 @@ def prepare_corpus(
     min_freq=3,       # A word must occur this often
     text_col=None,    # Field or column of the text
     lang='en',        # Language, for the tokenizer
-    n_workers=1       # Processes that tokenize
+    n_workers=1,      # Processes that tokenize
+    read=None         # Arguments of `stream_texts`, such as `encoding`: a dict
 )->Corpus:
     "The corpus of `sources`, made as a folder; used again when neither the files nor the settings have changed"
     one = first(L(sources))
@@ -74,12 +75,13 @@ def prepare_corpus(
         name,tokenizer = tokenizer,Tokenizer(kinds[tokenizer]())
     else: name = tokenizer.fingerprint()
     want = dict(files=_sha_files(sources), tokenizer=name, vocab_sz=vocab_sz, min_freq=min_freq, text_col=text_col, lang=lang)
+    if read: want['read'] = read
     if note.exists() and (folder/'corpus.json').exists():
         corpus = Corpus.open(folder)
         if json.loads(note.read_text(encoding='utf8'))==dict(want, fingerprint=corpus.fingerprint): return corpus
-    files = L(sources).map(Path)
-    if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(_sample(stream_texts(files, text_col)), tokenizer.rules)
-    corpus = Corpus.from_texts(stream_texts(files, text_col), tokenizer, min_freq=min_freq, max_vocab=vocab_sz, n_workers=n_workers, path=folder)
+    files,texts = L(sources).map(Path),partial(stream_texts, text_col=text_col, **(read or {}))
+    if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(_sample(texts(files)), tokenizer.rules)
+    corpus = Corpus.from_texts(texts(files), tokenizer, min_freq=min_freq, max_vocab=vocab_sz, n_workers=n_workers, path=folder)
     with atomic_path(note) as tmp: tmp.write_text(json.dumps(dict(want, fingerprint=corpus.fingerprint)), encoding='utf8')
     return corpus
 
@@ -343,7 +345,7 @@ def _cut_log(log, step):
 class _Run(Callback):
     "Position in the schedule by steps or time, a log, validation on the way"
     order = 55
-    def __init__(self, log, max_time, eval_every, log_every, bf16, loss_name='loss'):
+    def __init__(self, log, max_time, eval_every, log_every, bf16, loss_name='loss', progress=False):
         store_attr()
         self.used,self.tokens,self.mark = 0.,0,(0,0.)                     # seconds and tokens so far, and where speed was last measured
         self.cpu_used = 0.                                                # seconds of processor time before this process
@@ -411,6 +413,7 @@ def validate(self:_Run):
     self.valid_loss = lm_loss(self.learn, self.dls.valid, self.bf16)
     self.write(valid_loss=self.valid_loss, perplexity=math.exp(min(self.valid_loss, 700)))
     took = self.time()-before
+    if self.progress: print(f'step {self.learn.train_iter:,}, {self.tokens:,} tokens, {before:.0f} s: validation loss {self.valid_loss:.4f}', flush=True)
     self.eval_time += took
     self.mark,self.validated = (self.mark[0],self.mark[1]+took),self.learn.train_iter
 
@@ -429,7 +432,7 @@ def _aside(corpus, valid, seed, max_tokens=None):
     return np.sort(order[n:most]),np.sort(order[:n])
 
 # %% ../nbs/05b_pretraining.ipynb #a927d772
-def _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, path):
+def _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, path, read=None):
     "Loaders of the documents to train on and to validate on"
     meta = dict(tokenizer=corpus.tokenizer_config, vocab=corpus.vocab, backwards=backwards, seq_len=seq_len)
     empty = empty_dls(meta, corpus.path)
@@ -440,7 +443,7 @@ def _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, te
     train,aside = _aside(corpus, 0 if own else valid, seed, max_tokens)
     flat = other = FlatDocs.from_corpus(corpus)
     if own:
-        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(L(valid).map(Path), text_col), empty.train_ds.tokenizer, vocab=corpus.vocab))
+        other = FlatDocs.from_corpus(Corpus.from_texts(stream_texts(L(valid).map(Path), text_col, **(read or {})), empty.train_ds.tokenizer, vocab=corpus.vocab))
         aside = slice(None)
     return DataLoaders(_dl(flat, train, shuffle=True), _dl(other, aside), path=path, device=device)
 
@@ -459,6 +462,7 @@ def _start_of(start, tokenizer, backwards):
     return folder,Tokenizer.from_config(meta['tokenizer'], folder) if kind and isinstance(tokenizer, str) else tokenizer
 
 # %% ../nbs/05b_pretraining.ipynb #8596314a
+@named
 def pretrain(
     sources,           # Files and folders of text, a `Corpus`, or the folder of one
     out,               # Folder for corpus, log (`log.jsonl`), checkpoint and, at the end, the model (`model`)
@@ -488,23 +492,31 @@ def pretrain(
     text_col=None,     # Field or column of the text
     lang='en',         # Language, for the tokenizer
     min_freq=3,        # A word must occur this often
-    n_workers=1        # Processes that tokenize
+    n_workers=1,       # Processes that tokenize
+    read=None,         # Arguments of `stream_texts`, such as `encoding`: a dict
+    progress=False     # Print a line at each validation?
 )->LMLearner:
     "Train a language model with one cycle, from random weights or from `start`; what was interrupted goes on when called again"
     if size not in pretrain_configs: raise ValueError(f"size is {size!r}; it can be {', '.join(pretrain_configs)}")
     counts = dict(vocab_sz=vocab_sz, epochs=epochs, bs=bs, seq_len=seq_len, eval_every=eval_every, log_every=log_every)
     for k,v in counts.items():
         if v is not None and v<1: raise ValueError(f'{k} is {v}, but must be 1 or more')
+    above = dict(lr=lr, max_time=max_time, max_tokens=max_tokens)
+    for k,v in above.items():
+        if v is not None and not v>0: raise ValueError(f'{k} is {v}, but must be above 0')
+    if not 0<=drop_mult: raise ValueError(f'drop_mult is {drop_mult}, but must be 0 or more')
+    check_names(config or {}, pretrain_configs[size], 'config')
+    device = torch.device(ifnone(device, 'cuda' if torch.cuda.is_available() else 'cpu'))
+    if device.type=='cuda' and not torch.cuda.is_available(): raise ValueError(f"device is '{device}', but there is no GPU here that PyTorch can use: 'cpu'")
     out = Path(out)
     start,tokenizer = _start_of(start, tokenizer, backwards)
     out.mkdir(parents=True, exist_ok=True)
-    corpus = prepare_corpus(sources, out/'corpus', tokenizer, vocab_sz, min_freq, text_col, lang, n_workers)
-    device = torch.device(ifnone(device, 'cuda' if torch.cuda.is_available() else 'cpu'))
+    corpus = prepare_corpus(sources, out/'corpus', tokenizer, vocab_sz, min_freq, text_col, lang, n_workers, read)
     bf16 = has_bf16(device) if bf16 is None else bf16
     set_seed(seed, reproducible=False)
-    dls = _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, out)
+    dls = _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, out, read)
     num_sampled = num_sampled_for(num_sampled, len(corpus.vocab), device)
-    run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16, 'sampled_loss' if num_sampled else 'loss')
+    run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16, 'sampled_loss' if num_sampled else 'loss', progress)
     must_agree = dict(max_time=max_time, max_tokens=max_tokens, bf16=bf16, seed=seed)
     if num_sampled: must_agree['num_sampled'] = num_sampled
     if start: must_agree['start'] = read_meta(start/'model.json')['sha256']

@@ -6,8 +6,8 @@
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'text_spec_tok', 'text_proc_rules',
            'text_postproc_rules', 'fix_html', 'replace_rep', 'replace_wrep', 'spec_add_spaces', 'rm_useless_spaces',
            'replace_all_caps', 'replace_maj', 'lowercase', 'replace_space', 'BaseTokenizer', 'WordTokenizer',
-           'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'DefaultRules', 'PieceMemo', 'tokenize1', 'run_chunks',
-           'tokenize_texts', 'decode_spec_tokens', 'Tokenizer']
+           'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'DefaultRules', 'PieceMemo', 'tokenize1', 'on_screen',
+           'run_chunks', 'tokenize_texts', 'decode_spec_tokens', 'Tokenizer']
 
 # %% ../nbs/01_tokenization.ipynb #d3ec9d32
 import atexit,contextlib,gc,hashlib,html,inspect,io,itertools,json,os,pickle,re,sys,threading
@@ -24,6 +24,7 @@ try: from re import _parser as sre_parse
 except ImportError: import sre_parse # Python 3.10
 from fastcore.basics import *
 from fastcore.foundation import *
+from fastcore.imports import IN_NOTEBOOK
 from fastcore.xtras import *
 import numpy as np
 from fasttransform import Transform
@@ -880,6 +881,11 @@ def _start_worker(job):
 
 def _run_chunk(start, chunk): return _guard(_job, start, chunk)
 
+# %% ../nbs/01_tokenization.ipynb #a19001on
+def on_screen()->bool:
+    "Does somebody see a progress bar move, in a terminal or a notebook? A file or a pipe would keep every state of it"
+    return IN_NOTEBOOK or 'PYCHARM_HOSTED' in os.environ or getattr(sys.stdout, 'isatty', bool)()
+
 # %% ../nbs/01_tokenization.ipynb #c660da21
 def _chunks(texts, n, n_chars=1_000_000):
     "Lists of up to `n` texts, with the number of the first one; a list ends early when it holds `n_chars` characters"
@@ -893,7 +899,10 @@ def _chunks(texts, n, n_chars=1_000_000):
     if chunk: yield start,chunk
 
 def _watched(todo, total):
-    "`todo` with fastai's progress bar, over `total` texts"
+    "`todo` with fastai's progress bar, over `total` texts, where somebody can see it move"
+    if not on_screen():
+        yield from todo
+        return
     from fastprogress.fastprogress import progress_bar
     bar = progress_bar(range(total), leave=False)
     bar.update(0)
@@ -903,7 +912,7 @@ def _watched(todo, total):
 
 def _total(texts, progress):
     "How many texts a progress bar should count; None for no bar: it isn't wanted, the output isn't a terminal, or the number isn't known"
-    return len(texts) if ifnone(progress, sys.stdout.isatty()) and hasattr(texts, '__len__') else None
+    return len(texts) if ifnone(progress, getattr(sys.stdout, 'isatty', bool)()) and hasattr(texts, '__len__') else None
 
 # %% ../nbs/01_tokenization.ipynb #435f3747
 def run_chunks(
