@@ -98,7 +98,7 @@ def _reading(file, encoding, errors, sep, drop_missing):
 # %% ../nbs/11_cli.ipynb #a19205cl
 _ways_out = { # what errors say in Python, and here
     r'drop_missing=True':'--drop-missing', r"errors='replace'":'--errors replace', r"the file's encoding=":"the file's --encoding", r"\bencoding='":"--encoding '",
-    r'\b(text_col|label_col)=…':lambda m: f"--{m[1].replace('_', '-')}", r'\bsep= is':'--sep is', r'\berrors=':'--errors ',
+    r'\b(text_col|label_col|sep)=…':lambda m: f"--{m[1].replace('_', '-')}", r'\bsep= is':'--sep is', r'\berrors=':'--errors ',
     r'; drop it with df\.dropna\(.*?\)':'; leave such rows out of the file', r': df(\.loc)?\[.*\]$':'', r'; change it with df\[.*$':'',
     r'; name the folders with folders=\[…\], or leave labels out with label_col=False':"; move it into its label's folder",
     r'^(lm_epochs|max_vocab) is':lambda m: f"--{m[1].replace('_', '-')} is", r'^epochs is':'--clas-epochs is', r'^bs is':'--bs is'}

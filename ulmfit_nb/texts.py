@@ -259,7 +259,9 @@ def _csv_parts(path, text_col=None, encoding='utf8', errors='strict', label_col=
                     if o in df: df[o] = _as_written(df[o])
                 yield df
         except pd.errors.EmptyDataError: raise ValueError(f"no texts in {path}: the file is empty") from None
-        except pd.errors.ParserError as e: raise ValueError(f"{path}: {str(e).strip()}") from None
+        except pd.errors.ParserError as e:
+            way_out = '' if _surplus in str(e) else f"; columns are taken to be separated by {kw['sep']!r}: name another with sep=…, or put a text that holds it in quotes"
+            raise ValueError(f"{path}: {str(e).strip()}{way_out}") from None
 
 # %% ../nbs/00_texts.ipynb #b6e38975
 def _need(module, extra, what):
