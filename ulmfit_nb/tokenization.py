@@ -151,6 +151,44 @@ def _cut_out(words, t):
     parts = re.split(r'(?<!\S)(' + '|'.join(map(re.escape, words)) + r')(?!\S) ?', t)
     return [(p,i%2==1) for i,p in enumerate(parts) if p]
 
+# %% ../nbs/01_tokenization.ipynb #6596b37f
+def _reach(parsed, at, runs):
+    "How many characters a pattern bound to the end `at` looks at, where none of `runs` comes three times in a row; adds what it repeats without end to `runs`"
+    n = 0
+    for op,arg in parsed:
+        op = str(op)
+        if op in ('LITERAL','NOT_LITERAL','ANY','IN'): n += 1
+        elif op=='BRANCH': n += max(_reach(o, at, runs) for o in arg[1])
+        elif op=='SUBPATTERN': n += _reach(arg[3], at, runs)
+        elif op in ('ASSERT','ASSERT_NOT'): n += _reach(arg[1], None, runs)
+        elif op=='AT' and str(arg)==at: continue
+        elif op not in ('MAX_REPEAT','MIN_REPEAT'): raise ValueError(f'{op} {arg}')
+        elif arg[1]!=sre_parse.MAXREPEAT: n += arg[1]*_reach(arg[2], at, runs)
+        elif len(arg[2])==1 and str(arg[2][0][0])=='LITERAL':
+            runs.add(chr(arg[2][0][1]))
+            n += 2
+        else: raise ValueError('something else than a character is repeated without end')
+    return n
+
+class _AtOneEnd:
+    "`search` of a compiled pattern for the front (or the back) of a word, which looks at no more of it than it must"
+    __name__ = 'search'
+    def __init__(self, search, front):
+        self.__self__,self.front,self.runs = search.__self__,front,set()
+        p = sre_parse.parse(self.__self__.pattern, self.__self__.flags)
+        self.n = _reach(p, 'AT_BEGINNING' if front else 'AT_END', self.runs) + 4
+
+    def __call__(self, w):
+        if len(w)>self.n:
+            near = w[:self.n] if self.front else w[-self.n:]
+            if not any(c*3 in near for c in self.runs): w = near
+        return self.__self__.search(w)
+
+def _at_one_end(search, front):
+    "`search`, quicker where its pattern can be read"
+    try: return _AtOneEnd(search, front)
+    except Exception: return search
+
 # %% ../nbs/01_tokenization.ipynb #b81d6ae1
 class WordTokenizer:
     "Words and punctuation marks, by spaCy's rules for `lang`"
@@ -168,6 +206,7 @@ class WordTokenizer:
         self.spacy = _blank(self.lang).tokenizer
         if not hasattr(self.spacy, 'add_special_case'): return
         for w in self.special_toks: self.spacy.add_special_case(w, [{ORTH: w}])
+        self.spacy.prefix_search,self.spacy.suffix_search = _at_one_end(self.spacy.prefix_search, True),_at_one_end(self.spacy.suffix_search, False)
 
     def _one(self, t):
         if hasattr(self.spacy, 'add_special_case'): return [o.text for o in self.spacy(t)]
@@ -371,6 +410,7 @@ class _Shapes:
         try: self.affixes = [self._parse(f) for f in (tk.prefix_search, tk.suffix_search, tk.infix_finditer) if f]
         except Exception: self.affixes = None
         self.whole = [self._try(f) for f in (tk.token_match, tk.url_match)]
+        self.cuts_all = not tk.token_match # else there are words that are not cut
 
     def _parse(self, f):
         pat = f.__self__
@@ -429,6 +469,11 @@ def _one(self:_Shapes, w, cuts):
         if w[a:b] in self.special: return [*(w[k:l] for k,l in pre[:i]), *self.special[w[a:b]], *(w[k:l] for k,l in reversed(suf[:j]))]
     if url and self.tk.url_match(w[url[0]:url[1]]): mid = [url]
     return [w[k:l] for k,l in (*pre, *mid, *reversed(suf))]
+
+@patch
+def long(self:_Shapes, w):
+    "The tokens of `w`, cut as it is; for words of any characters, where `cuts_all`"
+    return self.special.get(w) or self._one(w, self.cuts(w, True))
 
 # %% ../nbs/01_tokenization.ipynb #97b967eb
 @patch
@@ -515,6 +560,8 @@ def _alone(f):
     return _f
 
 # %% ../nbs/01_tokenization.ipynb #59cc4418
+def _is_count(p): return len(p)<20 and p.isdecimal()
+
 class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
@@ -536,7 +583,7 @@ class RuleMemo:
             parts = {p:s.split() for p,s in zip(words, replace_rep(text).split('\n')) if p!=s}
             self.kinds = np.concatenate([self.kinds, np.array([self.stretched if p in parts else 0 if p in ruled else self.gap for p in new], np.uint8)])
             for p,s in parts.items(): self.parts[self.places[p]] = self.places.array(s)
-            self._keep(at, new, ruled)
+            self._keep(at, new, {p:'' if p in parts and not _is_count(p) else s for p,s in ruled.items()})
             self.size += len(new) + len(text)//100
         if self.size<=self.max_pieces//2: self.half = len(self.kinds),self.size
 
@@ -717,7 +764,12 @@ class PieceMemo(RuleMemo):
 @patch
 def _words(self:PieceMemo, ws):
     "The tokens of each of `ws`, which hold no whitespace"
-    return {w:[o.text for o in self.direct(w)] if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
+    return {w:self._asked(w) if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
+
+@patch
+def _asked(self:PieceMemo, w):
+    "The tokens of `w` as spaCy makes them; a long word is cut here, as spaCy's time grows with its square"
+    return self.shapes.long(w) if len(w)>100 and self.shapes.cuts_all else [o.text for o in self.direct(w)]
 
 @patch
 def _keep(self:PieceMemo, at, new, ruled):
