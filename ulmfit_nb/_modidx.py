@@ -257,6 +257,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'ulmfit_nb/ensemble.py'),
                                     'ulmfit_nb.ensemble.Ensemble.save': ('ensemble.html#ensemble.save', 'ulmfit_nb/ensemble.py'),
                                     'ulmfit_nb.ensemble.Ensemble.ys': ('ensemble.html#ensemble.ys', 'ulmfit_nb/ensemble.py'),
+                                    'ulmfit_nb.ensemble._asked': ('ensemble.html#_asked', 'ulmfit_nb/ensemble.py'),
                                     'ulmfit_nb.ensemble._signature': ('ensemble.html#_signature', 'ulmfit_nb/ensemble.py'),
                                     'ulmfit_nb.ensemble.calibration_error': ('ensemble.html#calibration_error', 'ulmfit_nb/ensemble.py'),
                                     'ulmfit_nb.ensemble.fit_temperature': ('ensemble.html#fit_temperature', 'ulmfit_nb/ensemble.py'),

@@ -466,11 +466,12 @@ class TextDataLoaders(DataLoaders):
         backwards=False, # Read texts from their end?
         rules=None,      # Functions of a text, instead of `text_proc_rules`
         encoding='utf8', # Of the files
+        errors='strict', # What to do with bytes that can't be decoded: `strict` raises, `replace` and `ignore` go on
         **kwargs
     )->TextDataLoaders:
         "From `path/train/label/…txt` and `path/valid/label/…txt`, or a random part `valid_pct` of all files"
         if splitter is None: splitter = GrandparentSplitter(train, valid) if valid_pct is None else RandomSplitter(valid_pct, seed=seed)
-        blocks = [TextBlock.from_folder(path, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, rules=rules, encoding=encoding)] + ([] if is_lm else [CategoryBlock(vocab=vocab)])
+        blocks = [TextBlock.from_folder(path, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, rules=rules, encoding=encoding, errors=errors)] + ([] if is_lm else [CategoryBlock(vocab=vocab)])
         get_items = partial(get_text_files, folders=[train,valid]) if valid_pct is None else get_text_files
         dblock = DataBlock(blocks=blocks, get_items=get_items, splitter=splitter, get_y=None if is_lm else parent_label)
         return cls.from_dblock(dblock, path, path=path, seq_len=seq_len, **kwargs)
@@ -527,6 +528,7 @@ def from_csv(cls:TextDataLoaders,
     delimiter=None,            # What separates columns; default a comma, or what the header has instead
     quoting=csv.QUOTE_MINIMAL, # How fields are quoted, a constant of `csv`
     encoding='utf8',           # Of the file
+    errors='strict',           # What to do with bytes that can't be decoded: `strict` raises, `replace` and `ignore` go on
     text_col=0,                # As in `from_df`
     label_col=1,               # As in `from_df`
     label_delim=None,          # As in `from_df`
@@ -535,9 +537,9 @@ def from_csv(cls:TextDataLoaders,
     "From the CSV file `path/csv_fname`; what follows is for `from_df`"
     file,how = Path(path)/csv_fname,dict(header=header, sep=delimiter, quoting=quoting)
     how = {k:v for k,v in how.items() if v not in ('infer',None,csv.QUOTE_MINIMAL) or k=='header' and v is None}
-    names = list(first(_csv_parts(file, [], encoding, nrows=0, **how)).columns)
+    names = list(first(_csv_parts(file, [], encoding, errors, nrows=0, **how)).columns)
     texts,labels = ([names[c] if isinstance(c, int) and -len(names)<=c<len(names) else c for c in L(o)] for o in (text_col,label_col))
     one = labels[0] if len(labels)==1 and not kwargs.get('is_lm') else False
     if label_delim is not None and one is not False: texts,one = texts+[one],False
-    df = first(_csv_parts(file, texts, encoding, label_col=one, **how))
+    df = first(_csv_parts(file, texts, encoding, errors, label_col=one, **how))
     return cls.from_df(df, path=path, text_col=text_col, label_col=label_col, label_delim=label_delim, **kwargs)

@@ -349,13 +349,14 @@ def from_files(cls:Corpus,
     files,           # Paths of text files
     tokenizer=None,  # As in `from_texts`
     encoding='utf8', # Of the files
+    errors='strict', # What to do with bytes that can't be decoded, as in `read_text`
     base=None,       # Record paths relative to this folder
     **kwargs,        # As in `from_texts`
 ):
     "The corpus of the texts in `files`"
     files = [Path(f) for f in files]
     rel = [(f.relative_to(base) if base else f).as_posix() for f in files]
-    return cls.from_texts((read_text(f, encoding) for f in files), tokenizer, files=rel, **kwargs)
+    return cls.from_texts((read_text(f, encoding, errors) for f in files), tokenizer, files=rel, **kwargs)
 
 # %% ../nbs/02_numericalization.ipynb #e74d1c0c
 def _tensor(a):
@@ -440,7 +441,7 @@ def _reusable(folder, files, rel, tokenizer):
     if not (folder/'corpus.json').exists(): return None
     c,sha = Corpus.open(folder),hashlib.sha256()
     if c.files!=rel: return None
-    for f in files: _hash_text(sha, read_text(f, tokenizer.encoding))
+    for f in files: _hash_text(sha, read_text(f, tokenizer.encoding, tokenizer.errors))
     fp = _fingerprint(sha, tokenizer, None, 1, None)
     return c if fp is not None and fp==c.fingerprint else None
 
@@ -455,19 +456,20 @@ def from_folder(cls:Tokenizer,
     output_dir=None,    # Where the corpus goes, `<path>_corpus` beside `path` by default
     skip_if_exists=True,# Use the corpus that is there, if it was made of the same texts, rules and tokenizer?
     encoding='utf8',    # Of the files
+    errors='strict',    # What to do with bytes that can't be decoded, as in `read_text`
     n_workers=1,        # Processes
 ):
     "A tokenizer that has read the texts below `path` into a corpus, and knows the tokens of each file there"
     path = Path(path)
     res = cls(tok, rules, mode='folder')
-    res.path,res.encoding = path,encoding
+    res.path,res.encoding,res.errors = path,encoding,errors
     res.output_dir = Path(ifnone(output_dir, path.parent/f'{path.name}_corpus'))
     files = _text_files(path, extensions, folders)
     if not files: raise ValueError(f'no text files with extensions {list(L(ifnone(extensions, [".txt"])))} in {path}')
-    if getattr(res.tok, 'model', True) is None: res.tok.setup(L(read_text(f, encoding) for f in files), res.rules)
+    if getattr(res.tok, 'model', True) is None: res.tok.setup(L(read_text(f, encoding, errors) for f in files), res.rules)
     rel = [f.relative_to(path).as_posix() for f in files]
     c = _reusable(res.output_dir, files, rel, res) if skip_if_exists else None
-    if c is None: c = Corpus.from_files(files, res, encoding, path, min_freq=1, max_vocab=None, n_workers=n_workers, path=res.output_dir)
+    if c is None: c = Corpus.from_files(files, res, encoding, errors, path, min_freq=1, max_vocab=None, n_workers=n_workers, path=res.output_dir)
     res.corpus,res.counter,res._index = c,c.counter,{f:i for i,f in enumerate(c.files)}
     res.lengths = dict(zip(c.files, c.lens.tolist()))
     return res

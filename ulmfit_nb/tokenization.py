@@ -1117,7 +1117,7 @@ class Tokenizer(Transform):
     ):
         self.run = _TokenizeWithRules(tok, rules, [])
         self.counter,self.lengths,self.mode,self.sep = counter,lengths,mode,ifnone(sep, ' ')
-        self.corpus,self.path,self.encoding = None,None,'utf8'
+        self.corpus,self.path,self.encoding,self.errors = None,None,'utf8','strict'
 
     @property
     def tok(self): return self.run.tok
@@ -1127,7 +1127,7 @@ class Tokenizer(Transform):
     def encodes(self, o:str): return first(self.run([o]))
     def encodes(self, o:Path):
         i = None if self.corpus is None else self.doc_index(o)
-        return self.encodes(read_text(o, self.encoding)) if i is None else self.corpus.doc(i)
+        return self.encodes(read_text(o, self.encoding, self.errors)) if i is None else self.corpus.doc(i)
     def decodes(self, o):
         from fastai.torch_core import TitledStr
         return TitledStr(self.sep.join(o))
