@@ -1,5 +1,6 @@
 "Tokens against fastai, spaCy and SentencePiece: every kind of text, several processes, nothing left behind"
 import importlib.util,json,lzma,os,pickle,random,re,subprocess,sys,time,unicodedata
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from fastcore.basics import compose
 from fastcore.foundation import L
 from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
-from ulmfit_nb.numericalization import Corpus
+from ulmfit_nb.numericalization import Corpus,make_vocab
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import *
 from ulmfit_nb.tokenization import _Numberer,_Shapes,_TokenizeWithRules
@@ -283,6 +284,43 @@ def test_missing_language_package(lang, package):
 
 def test_unknown_language():
     with pytest.raises(ValueError, match=r"spaCy has no language 'klingon'; it has af .* zh\. SubwordTokenizer works for any"): WordTokenizer('klingon')
+
+@pytest.mark.parametrize('sep', [' ', ''], ids=['spaces','none'])
+def test_long_lines_are_learned_from(txts, sep):
+    "SentencePiece leaves out lines of more than 4,192 bytes without a word; here a long line teaches what its parts teach"
+    rng = random.Random(0)
+    words = ['qwx'+''.join(rng.choices('abcd', k=3)) for _ in range(60)]
+    long = [sep.join(rng.choices(words, k=1500)) for _ in range(8)]
+    short = txts[:60]
+    sp = SubwordTokenizer(vocab_sz=300)
+    only = SubwordTokenizer(vocab_sz=300).setup(short)
+    sp.setup(short+long)
+    assert sp.vocab!=only.vocab and any('qwx' in o for o in sp.vocab)
+    alone = SubwordTokenizer(vocab_sz=100).setup(long) # was: RuntimeError [!sentences_.empty()]
+    assert sum(map(len, alone(long)))<sum(map(len, only(long)))/2
+
+def test_a_line_with_sentencepieces_own_sign(txts):
+    assert any('qwxq' in o for o in SubwordTokenizer(vocab_sz=300).setup(txts[:60]+['qwxq qwxq \u2585']*50).vocab)
+
+# --- rules and tokenizers of one's own ---
+
+def test_defaults_of_fastai_are_asked(monkeypatch):
+    "Who changes fastai's defaults changes ours; fastai's rules are taken for ours of the same name"
+    t = 'A GOOD film!!!! /b'
+    for rules in ([fai.lowercase], fai.defaults.text_proc_rules[:-1], [*fai.defaults.text_proc_rules, str.upper], []):
+        monkeypatch.setattr(fai.defaults, 'text_proc_rules', rules)
+        assert list(tokenize1(t))==list(fai.tokenize1(t, fai.WordTokenizer()))
+        assert list(Tokenizer()(t))==list(fai.Tokenizer(fai.WordTokenizer())(t))
+        assert tokenize_texts([t])==fai.tokenize_texts([t], n_workers=0)
+    monkeypatch.undo()
+    monkeypatch.setattr(fai.defaults, 'text_postproc_rules', [str.title])
+    assert list(tokenize1(t))==list(fai.tokenize1(t, fai.WordTokenizer()))
+    monkeypatch.undo()
+    monkeypatch.setattr(fai.defaults, 'text_spec_tok', [*text_spec_tok, 'a/b'])
+    assert WordTokenizer().special_toks==CharTokenizer().special_toks==SubwordTokenizer().special_toks==fai.WordTokenizer('en').special_toks
+    assert make_vocab(Counter())[:10]==[*text_spec_tok, 'a/b']
+    monkeypatch.undo()
+    assert Tokenizer().rules==L(text_proc_rules) and PieceMemo.fits(WordTokenizer(), Tokenizer().rules)
 
 # --- processes ---
 

@@ -510,7 +510,7 @@ def from_df(cls:TextDataLoaders,
     "From the columns `text_col` (one or several) and `label_col` of `df`"
     block = TextBlock.from_df(text_col, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, tok_text_col=tok_text_col, rules=rules)
     many = is_listy(label_col) and len(label_col)>1
-    label_cols = L() if is_lm else L(label_col).map(lambda c: df.columns[c] if isinstance(c, int) else c)
+    label_cols = L() if is_lm else L(label_col).map(lambda c: df.columns.tolist()[c] if isinstance(c, int) else c)
     if not any(getattr(f, 'add_na', False) for f in getattr(y_block, 'type_tfms', [])): _check_labels(df, label_cols, label_delim)
     if y_block is None and _one_hot(df, label_cols): y_block = MultiCategoryBlock(encoded=True, vocab=list(label_cols))
     y_blocks = [] if is_lm else L(ifnone(y_block, MultiCategoryBlock if many or label_delim else CategoryBlock))

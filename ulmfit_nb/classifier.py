@@ -338,15 +338,15 @@ def predict(self:TextClassifierLearner,
     return (labels,idxs,probs) if many else (labels[0],idxs[0],probs[0])
 
 # %% ../nbs/07_classifier.ipynb #e807b76d
-_kinds = EncodedMultiCategorize,MultiCategorize,Categorize,RegressionSetup # a one-hot label is a Categorize, too
+_target_kinds = EncodedMultiCategorize,MultiCategorize,Categorize,RegressionSetup # a one-hot label is a Categorize, too
 
 def _target(dls):
     "How the labels of `dls` are made, JSON-able"
     if len(getattr(dls.train_ds, 'tls', []))!=2: return None
     fs = list(dls.train_ds.tls[1].tfms.fs)
-    read = next(({'cols':list(f.cols), 'delim':f.label_delim} for f in fs if isinstance(f, (ColReader,ReadLabel)) and f.cols), {})
+    read = next(({'cols':[o.item() if hasattr(o, 'item') else o for o in f.cols], 'delim':f.label_delim} for f in fs if isinstance(f, (ColReader,ReadLabel)) and f.cols), {})
     for f in fs:
-        kind = next((o.__name__ for o in _kinds if isinstance(f, o)), None)
+        kind = next((o.__name__ for o in _target_kinds if isinstance(f, o)), None)
         if kind=='RegressionSetup': return {'kind':kind, 'n':f.c, **read}
         if kind: return {'kind':kind, 'labels':[o.item() if hasattr(o, 'item') else o for o in f.vocab], **read}
 

@@ -403,7 +403,8 @@ def summary(self:TextLearner):
     lines = [f'{a:{width}}  {b:22}{n:>12,}  {"trained" if k==n else "frozen" if not k else "in part"}' for a,b,n,k in rows]
     total,trained = (sum(o[i] for o in rows) for i in (2,3))
     tail = [f'Total params: {total:,}', f'Total trainable params: {trained:,}', f'Total non-trainable params: {total-trained:,}']
-    how = [f'Optimizer used: {self.opt_func}', f'Loss function: {self.loss_func}', 'Callbacks:', *(f'  - {o}' for o in self.cbs.sorted('order'))]
+    opt = getattr(self.opt_func, 'func', self.opt_func) # of a partial
+    how = [f"Optimizer used: {getattr(opt, '__name__', opt)}", f'Loss function: {self.loss_func}', 'Callbacks:', *(f'  - {o}' for o in self.cbs.sorted('order'))]
     return PrettyString('\n'.join([f'{type(self.model).__name__} of {type(self).__name__}', '', *lines, '', *tail, '', *how]))
 
 # %% ../nbs/05_language_model.ipynb #05a36f52

@@ -518,8 +518,8 @@ def _setup_df(self:Tokenizer, dsets):
     import pandas as pd
     df = getattr(dsets, 'items', None)
     if not isinstance(df, pd.DataFrame): return
-    cols = [df.columns[c] if isinstance(c, int) and c not in df.columns else c for c in L(self.text_cols)]
-    self.cols = [o.item() if hasattr(o, 'item') else o for o in cols]
+    cols = [df.columns.tolist()[c] if isinstance(c, int) and c not in df.columns else c for c in L(self.text_cols)]
+    self.cols = cols
     texts = _join_cols(df, cols, ifnone(self.mark_fields, len(cols)>1))
     self.corpus = c = Corpus.from_texts(texts, self, min_freq=1, max_vocab=None, n_workers=self.n_workers)
     docs = np.empty(len(c), object)
