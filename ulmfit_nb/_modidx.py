@@ -212,6 +212,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'ulmfit_nb.classifier._seq_len': ('classifier.html#_seq_len', 'ulmfit_nb/classifier.py'),
                                       'ulmfit_nb.classifier._target': ('classifier.html#_target', 'ulmfit_nb/classifier.py'),
                                       'ulmfit_nb.classifier._target_tfms': ('classifier.html#_target_tfms', 'ulmfit_nb/classifier.py'),
+                                      'ulmfit_nb.classifier._to_look_at': ('classifier.html#_to_look_at', 'ulmfit_nb/classifier.py'),
                                       'ulmfit_nb.classifier._weights_of': ('classifier.html#_weights_of', 'ulmfit_nb/classifier.py'),
                                       'ulmfit_nb.classifier._ys': ('classifier.html#_ys', 'ulmfit_nb/classifier.py'),
                                       'ulmfit_nb.classifier.classifier_loss': ( 'classifier.html#classifier_loss',

@@ -8,7 +8,7 @@ import copy, csv, json, numbers, numpy as np, pandas as pd, random, torch
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from fastcore.all import L, chunked, delegates, ifnone, noop, patch
+from fastcore.all import L, chunked, delegates, first, ifnone, noop, patch
 from fastprogress.fastprogress import progress_bar
 from torch import nn, tensor, Tensor
 from torch.nn import functional as F
@@ -438,17 +438,30 @@ def _place(ds, i):
     items = getattr(ds, 'items', None)
     return f'row {items.index[i]}' if isinstance(items, pd.DataFrame) else f'item {i} ({str(items[i])[-60:]})'
 
+def _to_look_at(tl, kind):
+    "Numbers of the items whose labels could be wrong: of a table's rows, those with a label for the first time, or a number that is missing"
+    items,read = tl.items,first(tl.tfms.fs)
+    if not isinstance(items, pd.DataFrame) or not isinstance(read, ColReader) or any(c not in items for c in read.cols): return range(len(tl))
+    labels = items[list(read.cols)]
+    try: found = ~labels.duplicated() if kind in ('Categorize','MultiCategorize') else labels.isna().any(axis=1)
+    except TypeError: return range(len(tl)) # lists of labels
+    return np.flatnonzero(found).tolist()
+
 def _check_target(dls):
     "A ValueError where a label can't be learned, or not be saved"
     target = _target(dls)
     if target is None: return
     odd = [o for o in target.get('labels', []) if not isinstance(o, (str,int,float,bool))]
-    if odd: raise ValueError(f"the label {odd[0]} is of the type {type(odd[0]).__name__}, and labels are str, int, float or bool: make them text with df['label'].astype(str)")
+    way = "labels are str, int, float or bool: make them text with df['label'].astype(str)"
+    if odd: raise ValueError(f"the label {odd[0]} is of the type {type(odd[0]).__name__}, and {way}")
     for name,ds in (('training',dls.train_ds), ('validation',dls.valid_ds)):
-        for i in range(len(ds)):
+        for i in _to_look_at(ds.tls[1], target['kind']):
             try: y = ds.tls[1][i]
-            except (KeyError,TypeError) as e: raise ValueError(f"the label of {_place(ds, i)} is missing, or no training text has it ({e}); it is in the {name} part: leave it out, or split in another way") from None
-            if isinstance(y, Tensor) and y.is_floating_point() and y.isnan().any(): raise ValueError(f'the label of {_place(ds, i)}, in the {name} part, is missing; leave it out')
+            except (KeyError,TypeError) as e:
+                way = f"({e}); it is in the {name} part: leave it out, or split in another way"
+                raise ValueError(f"the label of {_place(ds, i)} is missing, or no training text has it {way}") from None
+            gap = isinstance(y, Tensor) and y.is_floating_point() and y.isnan().any()
+            if gap: raise ValueError(f'the label of {_place(ds, i)}, in the {name} part, is missing; leave it out')
 
 def _check_batches(dls):
     n,bs = len(dls.train_ds),getattr(dls.train, 'bs', None)
