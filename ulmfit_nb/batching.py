@@ -471,7 +471,8 @@ class TextDataLoaders(DataLoaders):
     )->TextDataLoaders:
         "From `path/train/label/…txt` and `path/valid/label/…txt`, or a random part `valid_pct` of all files"
         if splitter is None: splitter = GrandparentSplitter(train, valid) if valid_pct is None else RandomSplitter(valid_pct, seed=seed)
-        blocks = [TextBlock.from_folder(path, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, rules=rules, encoding=encoding, errors=errors)] + ([] if is_lm else [CategoryBlock(vocab=vocab)])
+        block = TextBlock.from_folder(path, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, rules=rules, encoding=encoding, errors=errors)
+        blocks = [block] + ([] if is_lm else [CategoryBlock(vocab=vocab)])
         get_items = partial(get_text_files, folders=[train,valid]) if valid_pct is None else get_text_files
         dblock = DataBlock(blocks=blocks, get_items=get_items, splitter=splitter, get_y=None if is_lm else parent_label)
         return cls.from_dblock(dblock, path, path=path, seq_len=seq_len, **kwargs)

@@ -463,6 +463,7 @@ def _check_target(dls):
             gap = isinstance(y, Tensor) and y.is_floating_point() and y.isnan().any()
             if gap: raise ValueError(f'the label of {_place(ds, i)}, in the {name} part, is missing; leave it out')
 
+# %% ../nbs/07_classifier.ipynb #c29596b7
 def _check_batches(dls):
     n,bs = len(dls.train_ds),getattr(dls.train, 'bs', None)
     if bs!=1 or not getattr(dls.train, 'drop_last', False): return

@@ -129,7 +129,7 @@ def read_manifest(
 # %% ../nbs/08_ensemble.ipynb #019bc640
 def _asked(target):
     "What `target` asks, wherever its labels were read"
-    return target and {'kind':target['kind'].replace('Encoded',''), 'labels':target.get('labels'), 'n':target.get('n')}
+    return target and dict(kind=target['kind'].replace('Encoded',''), labels=target.get('labels'), n=target.get('n'))
 
 class Ensemble:
     "Classifiers of the same labels, usually one per direction, that answer together"

@@ -253,7 +253,8 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
     for k in ('epochs','lrs'):
         v = getattr(self, k)
         if v is not None and (not hasattr(v, '__len__') or len(v)!=4): raise ValueError(f'{k} is {v!r}; give four values, one for each step of gradual unfreezing')
-    ranges = dict(lm_epochs=(0,None), drop_mult=(0,None), lm_drop_mult=(0,None), bs=(2,None), max_vocab=(len(text_spec_tok)+1,None), seq_len=(1,72*20), label_smoothing=(0,1))
+    ranges = dict(lm_epochs=(0,None), drop_mult=(0,None), lm_drop_mult=(0,None), label_smoothing=(0,1))
+    ranges.update(bs=(2,None), max_vocab=(len(text_spec_tok)+1,None), seq_len=(1,72*20))
     for k,(a,b) in ranges.items():
         v = getattr(self, k)
         if v is not None and not (a<=v and (b is None or v<=b)): raise ValueError(f'{k} is {v!r}; it can be {a} or more' + (f', up to {b}' if b else ''))
