@@ -211,3 +211,78 @@ def test_stream_stays_on_the_cpu_where_it_does_not_fit(monkeypatch):
     dl = ours.LMDataLoader(d, bs=4, seq_len=6, device='meta')
     monkeypatch.setattr(ours, '_fits', lambda n, device: False)
     assert dl.stream().device.type=='cpu' and {t.device.type for b in dl for t in b}=={'meta'}
+
+def test_byte_order_marks_and_encodings(tmp_path):
+    "The text of a file, however an editor saved it: from a folder, by its path, and as a corpus"
+    path = folder(tmp_path/'a')
+    want = ours.TextDataLoaders.from_folder(path, bs=8)
+    for enc,given in (('utf-8-sig','utf8'), ('utf-16','utf-16'), ('cp1252','cp1252')):
+        other = tmp_path/enc
+        for f in path.rglob('*.txt'):
+            g = other/f.relative_to(path)
+            g.parent.mkdir(parents=True, exist_ok=True)
+            g.write_text(f.read_text(encoding='utf8'), encoding=enc, errors='replace')
+        dls = ours.TextDataLoaders.from_folder(other, bs=8, encoding=given)
+        f = want.train_ds.items[0]
+        g = other/f.relative_to(path)
+        assert not [o for o in dls.vocab[0] if '\ufeff' in o]
+        assert list(dls.train_ds.tokenizer(g))==list(want.train_ds.tokenizer(f))
+        assert list(Tokenizer()(g) if given=='utf8' else dls.train_ds.tokenizer(g))==list(Tokenizer()(f))
+        if enc!='cp1252': assert dls.vocab==want.vocab
+    (other/'train'/'positive'/'bad.txt').write_bytes('Café'.encode('cp1252'))
+    with pytest.raises(ValueError, match=r"\.txt: byte 0x.. at offset \d+ is not utf8; name the file's encoding="): ours.TextDataLoaders.from_folder(other)
+    assert len(ours.TextDataLoaders.from_folder(other, errors='replace').train_ds)==len(want.train_ds)+1
+    with pytest.raises(ValueError, match="encoding='utf-16'"): ours.TextDataLoaders.from_folder(tmp_path/'utf-16')
+
+def table(**cols): return sentences()[:60][['text','label']].assign(**cols)
+
+@pytest.mark.parametrize('kw,says', [
+    (dict(label_col='label'), r"label is missing in row 3 of column 'label'; drop it with df.dropna\(subset=\['label'\]\)"),
+    (dict(label_col='tags', label_delim=' '), r"label is missing in row 3 of column 'tags'; where a text has none .*fillna\(''\)"),
+    (dict(label_col='y', y_block=fa.RegressionBlock()), "label is missing in row 3 of column 'y'"),
+    (dict(label_col=['toxic','threat']), "label is missing in row 3 of column 'threat'"),
+    (dict(label_col=1), "label is missing in row 3 of column 'label'"),
+    (dict(label_col='nowhere'), "no column 'nowhere' in the table")])
+def test_missing_labels(kw, says):
+    df = table(tags=['red blue','blue','red']*20, y=np.linspace(0, 1, 60), toxic=[0,1]*30, threat=[1.,1.,0.]*20)
+    df.loc[3, ['label','tags','y','threat']] = None
+    with pytest.raises(ValueError, match=says): ours.TextDataLoaders.from_df(df, text_col='text', bs=8, **kw)
+    if kw=={'label_col':'label'}: # a block that has a name for what is missing, and the language model, go on
+        assert '#na#' in ours.TextDataLoaders.from_df(df, text_col='text', label_col='label', y_block=fa.CategoryBlock(add_na=True), bs=8).vocab[1]
+        assert len(ours.TextDataLoaders.from_df(df, text_col='text', is_lm=True, bs=2).train_ds)==48
+
+def test_csv_as_read_texts(tmp_path):
+    "A label that is the word None or NA is a label; numbers stay numbers, labels in several columns too"
+    from ulmfit_nb.texts import read_texts
+    for sep,name in ((',','a.csv'), (';','b.csv'), ('\t','c.tsv')):
+        df = table(label=['None','NA','Spam']*20, n=range(60), code=['007','7','70']*20)
+        df.to_csv(tmp_path/name, index=False, sep=sep, encoding='utf-8-sig')
+        for col,want in (('label',['NA','None','Spam']), ('n',None), ('code',['007','7','70'])):
+            dls = ours.TextDataLoaders.from_csv(tmp_path, name, text_col='text', label_col=col, bs=8, seed=1)
+            if want: assert list(dls.vocab[1])==want==sorted(read_texts(tmp_path/name, 'text', col).label.unique())
+            else: assert all(isinstance(int(o), int) and not isinstance(o, str) for o in dls.vocab[1])
+    df.to_csv(tmp_path/'d.csv', index=False, header=False, sep='|')
+    assert list(ours.TextDataLoaders.from_csv(tmp_path, 'd.csv', header=None, delimiter='|', bs=8).vocab[1])==['NA','None','Spam']
+    df.to_csv(tmp_path/'plain', index=False)
+    assert list(ours.TextDataLoaders.from_csv(tmp_path, 'plain', bs=8).vocab[1])==['NA','None','Spam']
+    (tmp_path/'e.csv').write_bytes(df.assign(text='Café '+df.text).to_csv(index=False).encode('cp1252', 'replace'))
+    assert 'café' in ours.TextDataLoaders.from_csv(tmp_path, 'e.csv', encoding='cp1252', bs=8).vocab[0]
+    with pytest.raises(ValueError, match="byte 0xe9 at offset .* is not utf8; name the file's encoding="): ours.TextDataLoaders.from_csv(tmp_path, 'e.csv')
+    assert len(ours.TextDataLoaders.from_csv(tmp_path, 'e.csv', errors='replace').train_ds)==48
+
+def test_columns_of_zeros_and_ones_are_labels():
+    tags = ['toxic','threat','insult']
+    df = table(**dict(zip(tags, np.random.default_rng(0).integers(0, 2, (3,60)))))
+    dls = ours.TextDataLoaders.from_df(df, text_col='text', label_col=tags, bs=8, seed=1)
+    assert list(dls.vocab[1])==tags
+    for i in range(5): assert dls.train_ds[i][1].tolist()==df.loc[dls.train_ds.items.index[i], tags].tolist()
+    words = ours.TextDataLoaders.from_df(df.assign(other='x'), text_col='text', label_col=['label','other'], bs=8)
+    assert list(words.vocab[1])==['negative','positive','x']
+
+@pytest.mark.parametrize('n', [2, 7, 63])
+def test_fewer_texts_than_a_batch(n):
+    "The training loader has smaller batches in place of none"
+    dls = ours.TextDataLoaders.from_df(sentences()[:n+1][['text','label']], valid_pct=1.1/(n+1), seed=1)
+    assert (len(dls.train_ds), len(dls.train), dls.train.bs)==(n, 1, n)
+    assert sorted(torch.cat([y for _,y in dls.train]).tolist())==sorted(int(o) for o in dls.train_ds.tls[1])
+    assert dls.train.new(fa.L(dls.train_ds)*40).bs==64 and dls.valid.bs==64

@@ -181,7 +181,7 @@ def test_returns_as_fastai(model):
 
 # ---- the learner
 
-import json, os, random, subprocess, sys
+import json, os, random, re, subprocess, sys
 import numpy as np, pandas as pd
 from fastai.callback.core import Callback
 from fastai.callback.schedule import *
@@ -193,6 +193,7 @@ from ulmfit_nb import language_model
 from ulmfit_nb.batching import TextDataLoaders
 from ulmfit_nb.language_model import TextLearner, language_model_learner, load_language_model
 from ulmfit_nb.texts import sentences
+from ulmfit_nb.tokenization import lowercase, text_proc_rules
 
 tiny = dict(emb_sz=12, n_hid=16)
 
@@ -551,3 +552,157 @@ def test_module_is_ours():
     for n in ('SentenceEncoder','masked_concat_pool','PoolingLinearClassifier','get_text_classifier','text_classifier_learner','TextClassifierLearner'):
         assert getattr(m, n).__module__=='ulmfit_nb.classifier'
     assert issubclass(TextClassifierLearner, TextLearner)
+
+def one_hot(df):
+    "The table with a column of 0 and 1 for each of three labels"
+    rng = np.random.default_rng(0)
+    return df.assign(**{o:rng.integers(0, 2, len(df)) for o in ('toxic','threat','insult')})
+
+@pytest.mark.parametrize('block', [None, True], ids=['asked','found'])
+def test_one_hot_labels(df, tmp_path, block):
+    "Trained, counted, exported, loaded, in an ensemble: several labels, as with names in one column"
+    from fastai.data.block import MultiCategoryBlock
+    from ulmfit_nb.ensemble import Ensemble
+    tags,d = ['toxic','threat','insult'],one_hot(df)
+    kw = dict(y_block=MultiCategoryBlock(encoded=True, vocab=tags)) if block is None else {}
+    dls = TextDataLoaders.from_df(d, path=tmp_path, text_col='text', label_col=tags, bs=8, seed=1, **kw)
+    learn = learner(dls, path=tmp_path)
+    learn.fit(1, 1e-3)
+    assert label_counts(dls).tolist()==d.loc[dls.train_ds.items.index, tags].sum().tolist()
+    assert classifier_loss(dls, 'balanced').func.pos_weight.shape==(3,)
+    learn.export('m')
+    new = load_learner(tmp_path/'m')
+    assert new.predict('good food')[0]==learn.predict('good food')[0]
+    assert torch.allclose(new.predict_proba(['good food']), learn.predict_proba(['good food']), atol=1e-6)
+    x,ys = next(iter(new.dls.test_dl(d.head(4), with_labels=True)))
+    order = new.dls.test_dl(d.head(4)).get_idxs()
+    assert ys.tolist()==d.loc[[d.index[i] for i in order], tags].values.tolist()
+    ens = Ensemble([learn, new])
+    assert ens.many and ens.predict(['good food'])==[list(learn.predict('good food')[0])]
+
+def test_new_texts_for_a_loaded_learner(df, tmp_path):
+    "`test_dl` reads the columns that were trained on, labels too; where there is no label it says so"
+    d = df.rename(columns=dict(text='review', label='verdict'))
+    dls = TextDataLoaders.from_df(d, path=tmp_path, text_col='review', label_col='verdict', bs=8, seed=1)
+    learn = learner(dls, path=tmp_path, metrics=accuracy)
+    learn.fit(1, 1e-3)
+    learn.export('m')
+    new = load_learner(tmp_path/'m')
+    new = load_learner(new.export('again')) # saved again from what was loaded
+    want = learn.get_preds(dl=dls.test_dl(d.head(9)))[0]
+    for items in (d.head(9), d.head(9).review, d.head(9).review.tolist(), d.head(9)[['review']]): assert torch.allclose(new.get_preds(dl=new.dls.test_dl(items))[0], want, atol=1e-6)
+    probs,ys = new.get_preds(dl=new.dls.test_dl(d.head(9), with_labels=True))
+    assert [new.dls.vocab[1][i] for i in ys]==d.head(9).verdict.tolist()
+    assert new.validate(dl=new.dls.test_dl(d, with_labels=True))[0]==pytest.approx(learn.validate(dl=dls.test_dl(d, with_labels=True))[0], abs=1e-5)
+    for items in (d.review.tolist()[:5], ['', 'Good.']):
+        with pytest.raises(ValueError, match='has no label: with_labels=True is for rows'): list(new.dls.test_dl(items, with_labels=True))
+    with pytest.raises(ValueError, match="no label column 'verdict'"): list(new.dls.test_dl(d[['review']], with_labels=True))
+    with pytest.raises(ValueError, match="no column 'review'"): list(new.dls.test_dl(df.head(3)))
+    with pytest.raises(KeyError, match="'neutral'"): list(new.dls.test_dl(d.head(3).assign(verdict='neutral'), with_labels=True))
+
+def test_a_row_is_one_text(df, tmp_path):
+    "A row of a table gets the answer of its text; a column of texts gets one each"
+    dls = TextDataLoaders.from_df(df.assign(id=range(len(df))), path=tmp_path, text_col='text', label_col='label', bs=8, seed=1)
+    learn = learner(dls, path=tmp_path)
+    learn.export('m')
+    want = learn.predict(df.text.iloc[0])
+    for l in (learn, load_learner(tmp_path/'m')):
+        for row in (df.iloc[0], df.assign(id=range(len(df))).iloc[0], df.assign(label=None).iloc[0], df[['text']].iloc[0], df.iloc[0].to_dict()):
+            got = l.predict(row)
+            assert got[0]==want[0] and torch.allclose(got[2], want[2], atol=1e-6)
+        assert len(l.predict(df.text[:3])[0])==3
+        with pytest.raises(TypeError, match='not a row'): l.predict_proba(df.iloc[0])
+        with pytest.raises(TypeError, match='not a table'): l.predict(df)
+        with pytest.raises(TypeError, match='at position 1 is a number and no text'): l.predict(pd.Series(['a', 5]))
+    many = TextDataLoaders.from_df(df.assign(title='A title'), path=tmp_path, text_col=['title','text'], label_col='label', bs=8, seed=1)
+    learn = learner(many, path=tmp_path)
+    learn.export('n')
+    row = df.assign(title='A title').iloc[0]
+    assert torch.allclose(load_learner(tmp_path/'n').predict(row)[2], learn.predict(f'xxfld 1 A title xxfld 2 {row.text}')[2], atol=1e-6)
+
+@pytest.mark.parametrize('name,label', [('interval', lambda n: pd.cut(pd.Series([1,4]*n)[:n], [0,2,5])), ('date', lambda n: pd.to_datetime(pd.Series(['2020-01-01','2021-01-01']*n)[:n]))])
+def test_labels_that_no_file_can_hold(df, tmp_path, name, label):
+    d = df.assign(label=label(len(df)).to_numpy())
+    with pytest.raises(ValueError, match=r"is of the type \w+, and labels are str, int, float or bool: .*astype\(str\)"): learner(TextDataLoaders.from_df(d, path=tmp_path, text_col='text', label_col='label', bs=8, seed=1))
+    learn = learner(TextDataLoaders.from_df(d.assign(label=d.label.astype(str)), path=tmp_path, text_col='text', label_col='label', bs=8, seed=1), path=tmp_path)
+    assert load_learner(learn.export('m')).predict('good')[0]==learn.predict('good')[0]
+
+def test_labels_that_cannot_be_learned_are_told_before_training(df):
+    from fastai.data.all import ColReader, DataBlock, ColSplitter, CategoryBlock
+    from ulmfit_nb.batching import TextBlock
+    d = df.reset_index(drop=True).assign(is_valid=[i>=len(df)-5 for i in range(len(df))])
+    d.loc[len(d)-2, 'label'] = 'neutral'
+    with pytest.raises(ValueError, match=f"label of row {len(d)-2} is missing, or no training text has it .*neutral.* in the validation part"):
+        learner(TextDataLoaders.from_df(d, text_col='text', label_col='label', valid_col='is_valid', bs=8))
+    def block(d, y): return DataBlock((TextBlock.from_df('text'), y), get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter()).dataloaders(d, bs=8)
+    d.loc[len(d)-2, 'label'] = 'positive'
+    d.loc[4, 'label'] = None
+    with pytest.raises(ValueError, match="label of row 4 is missing.* in the training part"): learner(block(d, CategoryBlock))
+    with pytest.raises(ValueError, match="label of row 7, in the training part, is missing"): learner(block(d.assign(label=[float('nan') if i==7 else i/9 for i in range(len(d))]), RegressionBlock()))
+
+def test_batches_of_one(df):
+    with pytest.raises(ValueError, match='bs is 1, but a classifier needs batches of two'): learner(TextDataLoaders.from_df(df, text_col='text', label_col='label', bs=1))
+    d = pd.DataFrame(dict(text=['good','bad'], label=['x','x'], is_valid=[False,True]))
+    with pytest.raises(ValueError, match='there is one training text'): learner(TextDataLoaders.from_df(d, text_col='text', label_col='label', valid_col='is_valid'))
+
+def test_few_texts_are_trained_on(df):
+    learn = learner(TextDataLoaders.from_df(df[:20], text_col='text', label_col='label', seed=1))
+    before = [o.detach().clone() for o in learn.model.parameters()]
+    learn.fit_gradual()
+    assert not any(torch.equal(a, b) for a,b in zip(before, learn.model.parameters()) if a.std()>0)
+    assert learn.recorder.values[-1][0]==learn.recorder.values[-1][0] # not nan
+
+def test_summary_counts_what_is_there(dls, dls_of):
+    "As many parameters as the model has; what is trained follows `freeze_to`; a shared embedding counts once"
+    from ulmfit_nb.language_model import LMLearner
+    lm = language_model_learner(TextDataLoaders.from_df(pd.DataFrame({'text':['a good film']*60}), text_col='text', is_lm=True, bs=4), AWD_LSTM, config=tiny, pretrained=False)
+    for learn in (learner(dls), lm):
+        for n in (-1,-2,-3,0):
+            learn.freeze_to(n)
+            got = [int(o.replace(',','')) for o in re.findall(r'(?:Total|trainable) params: ([\d,]+)', str(learn.summary()))]
+            ps = list(learn.model.parameters())
+            total,trained = sum(o.numel() for o in ps),sum(o.numel() for o in ps if o.requires_grad)
+            assert got==[total, trained, total-trained]
+
+# --- rules and tokenizers of one's own ---
+
+def no_stars(t): return t.replace('*', '')
+
+class Letters:
+    "Every second letter is a token of its own"
+    def __call__(self, items): return ([o for w in t.split(' ') for o in ([w] if w.startswith('xx') else w[::2])] for t in items)
+
+def test_own_rule_and_tokenizer_in_every_learner(df, tmp_path):
+    "Trained from the default model, saved by name, asked for when loaded, and then as before"
+    from functools import partial
+    from ulmfit_nb.ensemble import Ensemble
+    rules = [no_stars, *text_proc_rules[:-1], partial(lowercase, add_eos=True)]
+    for kw,own in ((dict(rules=rules), dict(rules=rules)), (dict(tok_tfm=Letters(), rules=rules), dict(tok=Letters, rules=rules)), (dict(tok_tfm=Letters), dict(tok=Letters()))):
+        lm_dls = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', is_lm=True, bs=4, seed=1, **kw)
+        lm = language_model_learner(lm_dls, AWD_LSTM) # pretrained: the default model
+        lm.save_encoder('enc')
+        lm.save('lm')
+        lm.load('lm')
+        lm_folder = lm.export('lm')
+        dls = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', label_col='label', bs=8, seed=1, text_vocab=lm_dls.vocab, **kw)
+        learn = text_classifier_learner(dls, AWD_LSTM)
+        learn.path = tmp_path
+        learn.load_encoder('enc')
+        folder = learn.export('m')
+        texts = ['A *good* film.', 'BAD!!!! food']
+        for f,read in ((folder,load_learner), (folder,load_classifier), (lm_folder,load_learner), (lm_folder,language_model.load_language_model)):
+            with pytest.raises(ValueError, match='which is not from ulmfit_nb and was not saved: give it when you load, (rules=\\[no_stars, lowercase\\(add_eos=True\\)\\]|tok=Letters)'): read(f)
+            assert read(f, **own).vocab==lm.vocab
+        new = load_learner(folder, **own)
+        assert torch.allclose(new.predict_proba(texts), learn.predict_proba(texts), atol=1e-6)
+        assert new.dls.train_ds.tokenizer(texts[0])==dls.train_ds.tokenizer(texts[0])
+        assert Ensemble.load(Ensemble([learn]).save(tmp_path/'ens'), **own).predict(texts)==Ensemble([learn]).predict(texts)
+        again = load_learner(new.export('again'), **own)
+        assert torch.allclose(again.predict_proba(texts), learn.predict_proba(texts), atol=1e-6)
+
+def test_a_rule_of_the_same_name_as_ours_is_not_taken_for_it(df, tmp_path):
+    def lowercase(t): return t.upper()
+    dls = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', label_col='label', bs=8, rules=[lowercase])
+    folder = learner(dls, path=tmp_path).export('m')
+    with pytest.raises(ValueError, match="the rule 'lowercase', which is not from ulmfit_nb"): load_learner(folder)
+    assert load_learner(folder, rules=[lowercase]).dls.train_ds.tokenizer('good')[0]=='GOOD'

@@ -1,5 +1,6 @@
 "Tokens against fastai, spaCy and SentencePiece: every kind of text, several processes, nothing left behind"
-import importlib.util,json,lzma,os,pickle,re,subprocess,sys,unicodedata
+import importlib.util,json,lzma,os,pickle,random,re,subprocess,sys,time,unicodedata
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from fastcore.basics import compose
 from fastcore.foundation import L
 from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
-from ulmfit_nb.numericalization import Corpus
+from ulmfit_nb.numericalization import Corpus,make_vocab
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import *
 from ulmfit_nb.tokenization import _Numberer,_Shapes,_TokenizeWithRules
@@ -143,6 +144,50 @@ def test_changing_the_default_list_is_noticed(monkeypatch):
 @pytest.mark.parametrize('t', ['', ' ', '\n\t\u3000', 'xxbos', 'x'*100_000, 'Ab1'*30_000, 'a b'*20_000, ' '*100_000, '\n'*50_000+'a', '/'*3000, '👩‍👩‍👧'*2000, '1 '*5000, 'a\x85'*3000])
 def test_extreme_texts(ways, t): assert ways[0](t)==ways[1](t)
 
+marks = [*'!?.,;:\'"()[]{}<>=+-*/#$%&@^_~`|\\', *'…—–’“”«»¿¡€£°²·•▁', '\u200d', '\ufeff', '😀', '❤️', '🇩🇪', 'é', 'e\u0301', 'ﷺ', '汉', 'ก', 'א', 'a', 'A', 'İ', '1', '٣']
+
+single = [o for o in marks if len(o)==1] # of two in turn see below
+
+@pytest.mark.parametrize('c', single)
+def test_a_run_of_one_sign(ways, c):
+    "20,000 of a sign: the tokens of fastai, in a time that does not grow with the square"
+    for t in ('so good'+c*20_000, c*20_001, f'a {c*5_000} b{c*5_000}'):
+        start = time.process_time()
+        toks = PieceMemo.__call__(ways[0], t)
+        assert time.process_time()-start<5
+        assert toks==ways[1](t)
+
+@pytest.mark.parametrize('c', ['!?', '=-', '"\'', '😀😁', '()', ').', '$…', ':)', 'a,', '.a', "'s", 'é!', '1.', '(a', ':-)/'])
+def test_signs_in_turn(ways, c):
+    "spaCy needs minutes for 10,000 of them, and hundreds are enough to compare"
+    for t in (c*150, 'x'+c*150+'x'): assert ways[0](t)==ways[1](t)
+    start = time.process_time()
+    long = PieceMemo.__call__(ways[0], c*10_000)
+    assert time.process_time()-start<10
+    assert ''.join(long[1:]).replace('▁','')==c*10_000 or '/' in c
+
+def odd_text(seed):
+    "A text of odd characters, runs and lengths, the same for the same seed"
+    r = random.Random(seed)
+    def run(): return r.choice(single)*r.choice((1, 1, 2, 3, 4, 7, 60, 1000, r.randrange(1, 20_000)))
+    def turn(): return ''.join(r.choices(marks, k=r.randrange(2, 4)))*r.randrange(1, 40)
+    def mess(): return ''.join(r.choices(marks, k=r.randrange(1, 40)))
+    def points(): return ''.join(chr(r.choice((r.randrange(1, 0x3000), r.randrange(1, 0xd800), r.randrange(0xe000, 0x110000)))) for _ in range(r.randrange(1, 30)))
+    def words(): return ' '.join(r.choices(frags, k=r.randrange(1, 30)))
+    parts = [r.choice((run, turn, mess, points, words, words))() for _ in range(r.randrange(1, 6))]
+    return r.choice(('', ' ', '\n', '\xa0', ' a ')).join(parts)
+
+@pytest.mark.parametrize('n', [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_odd_texts(ways, n):
+    slowest = 0,None
+    for i in range(n):
+        t = odd_text(i)
+        start = time.process_time()
+        toks = ways[0](t)
+        slowest = max(slowest, (time.process_time()-start, i))
+        assert toks==ways[1](t), f'other tokens than fastai: odd_text({i})'
+    assert slowest[0]<1, f'{slowest[0]:.1f} s for odd_text({slowest[1]})'
+
 def test_one_long_word():
     t = 'abcdefghij'*100_000
     assert list(tokenize1(t))==['xxbos', t]
@@ -239,6 +284,43 @@ def test_missing_language_package(lang, package):
 
 def test_unknown_language():
     with pytest.raises(ValueError, match=r"spaCy has no language 'klingon'; it has af .* zh\. SubwordTokenizer works for any"): WordTokenizer('klingon')
+
+@pytest.mark.parametrize('sep', [' ', ''], ids=['spaces','none'])
+def test_long_lines_are_learned_from(txts, sep):
+    "SentencePiece leaves out lines of more than 4,192 bytes without a word; here a long line teaches what its parts teach"
+    rng = random.Random(0)
+    words = ['qwx'+''.join(rng.choices('abcd', k=3)) for _ in range(60)]
+    long = [sep.join(rng.choices(words, k=1500)) for _ in range(8)]
+    short = txts[:60]
+    sp = SubwordTokenizer(vocab_sz=300)
+    only = SubwordTokenizer(vocab_sz=300).setup(short)
+    sp.setup(short+long)
+    assert sp.vocab!=only.vocab and any('qwx' in o for o in sp.vocab)
+    alone = SubwordTokenizer(vocab_sz=100).setup(long) # was: RuntimeError [!sentences_.empty()]
+    assert sum(map(len, alone(long)))<sum(map(len, only(long)))/2
+
+def test_a_line_with_sentencepieces_own_sign(txts):
+    assert any('qwxq' in o for o in SubwordTokenizer(vocab_sz=300).setup(txts[:60]+['qwxq qwxq \u2585']*50).vocab)
+
+# --- rules and tokenizers of one's own ---
+
+def test_defaults_of_fastai_are_asked(monkeypatch):
+    "Who changes fastai's defaults changes ours; fastai's rules are taken for ours of the same name"
+    t = 'A GOOD film!!!! /b'
+    for rules in ([fai.lowercase], fai.defaults.text_proc_rules[:-1], [*fai.defaults.text_proc_rules, str.upper], []):
+        monkeypatch.setattr(fai.defaults, 'text_proc_rules', rules)
+        assert list(tokenize1(t))==list(fai.tokenize1(t, fai.WordTokenizer()))
+        assert list(Tokenizer()(t))==list(fai.Tokenizer(fai.WordTokenizer())(t))
+        assert tokenize_texts([t])==fai.tokenize_texts([t], n_workers=0)
+    monkeypatch.undo()
+    monkeypatch.setattr(fai.defaults, 'text_postproc_rules', [str.title])
+    assert list(tokenize1(t))==list(fai.tokenize1(t, fai.WordTokenizer()))
+    monkeypatch.undo()
+    monkeypatch.setattr(fai.defaults, 'text_spec_tok', [*text_spec_tok, 'a/b'])
+    assert WordTokenizer().special_toks==CharTokenizer().special_toks==SubwordTokenizer().special_toks==fai.WordTokenizer('en').special_toks
+    assert make_vocab(Counter())[:10]==[*text_spec_tok, 'a/b']
+    monkeypatch.undo()
+    assert Tokenizer().rules==L(text_proc_rules) and PieceMemo.fits(WordTokenizer(), Tokenizer().rules)
 
 # --- processes ---
 

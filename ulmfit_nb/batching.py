@@ -15,13 +15,13 @@ from fastai.data.all import (TfmdDL, DataLoaders, DataBlock, TransformBlock, Cat
 from fastai.data.load import DataLoader
 from fastai.text.data import TensorText, LMTensorText
 from .texts import *
-from .texts import _has_col
+from .texts import _check_col,_csv_parts,_has_col
 from .tokenization import *
 from .numericalization import *
 from .numericalization import _join_cols
 
 # %% auto #0
-__all__ = ['lay_out', 'ReverseText', 'FlatDocs', 'ResumableDL', 'LMDataLoader', 'PadDocs', 'SortedDL', 'TextBlock',
+__all__ = ['lay_out', 'ReverseText', 'FlatDocs', 'ResumableDL', 'LMDataLoader', 'PadDocs', 'SortedDL', 'TextBlock', 'ReadText',
            'TextDataLoaders']
 
 # %% ../nbs/03_batching.ipynb #b3baa62c
@@ -336,6 +336,8 @@ class SortedDL(ResumableDL):
         self.docs = FlatDocs.from_dataset(dataset, backwards) if docs is None else docs
         self.backwards = self.docs.backwards
         if not kwargs.get('before_batch'): kwargs['before_batch'] = PadDocs()
+        self.full_bs = kwargs.get('bs', 64)
+        if kwargs.get('drop_last') and self.full_bs: kwargs['bs'] = max(1, min(self.full_bs, len(dataset))) # with fewer texts than fill a batch nothing would be left
         super().__init__(dataset, num_workers=num_workers, **kwargs)
         if res is None: res = self.docs.lens if sort_func is None else [sort_func(self.do_item(i)) for i in range_of(dataset)]
         self.res = np.asarray(res)
@@ -357,7 +359,7 @@ class SortedDL(ResumableDL):
     def new(self, dataset=None, **kwargs):
         "A loader with the same settings over `dataset`, by default the same items"
         if dataset is None: kwargs = {'res':self.res, 'docs':self.docs, 'weights':self.weights, **kwargs}
-        return super().new(dataset, **{'seq_len':self.seq_len, 'sort_func':self.sort_func, **kwargs})
+        return super().new(dataset, **{'bs':self.full_bs, 'seq_len':self.seq_len, 'sort_func':self.sort_func, **kwargs})
 
     def show_results(self, b, out, max_n=9, ctxs=None, show=True, trunc_at=150, **kwargs):
         "A table of texts, labels and predictions"
@@ -438,14 +440,24 @@ class TextBlock(TransformBlock):
         return cls(Tokenizer.from_folder(path, **kwargs), vocab, is_lm, seq_len, backwards, min_freq=min_freq, max_vocab=max_vocab)
 
 # %% ../nbs/03_batching.ipynb #7f24de1e
-class _ReadText:
-    "The text of a row: tokenized where that has been done, else its columns joined"
-    def __init__(self, tok): self.tok = tok
-    def __call__(self, row):
+class ReadText(Transform):
+    "The text of a row: tokenized where that has been done, else its columns joined; a text or a path as it is"
+    input_types = (pd.Series, dict, *Tokenizer.input_types)
+    def __init__(self,
+        tok:Tokenizer # From `Tokenizer.from_df`, or one whose `cols` say which columns hold the text
+    ): self.tok = tok
+    def is_row(self, o):
+        "Is `o` a row of a table, with the columns of the text? A `Series` of texts isn't"
+        cols = getattr(self.tok, 'cols', None) or []
+        return isinstance(o, (pd.Series,dict)) and any(isinstance(c, str) for c in cols) and all(c in o for c in cols)
+    def encodes(self, row:pd.Series):
         t = self.tok
-        if isinstance(row.get(t.tok_text_col), TokenizedDoc): return row[t.tok_text_col]
-        cols = [row.index[c] if isinstance(c, int) else c for c in L(t.text_cols)]
+        if isinstance(row.get(getattr(t, 'tok_text_col', None)), TokenizedDoc): return row[t.tok_text_col]
+        cols = ifnone(getattr(t, 'cols', None), getattr(t, 'text_cols', None))
+        if cols is None: raise ValueError("this model was not made from a table, so it isn't known which column holds the text: give that column, df['text']")
+        cols = [row.index[c] if isinstance(c, int) and c not in row.index else c for c in L(cols)]
         return _join_cols(pd.DataFrame([row]), cols, ifnone(t.mark_fields, len(cols)>1))[0]
+    def encodes(self, row:dict): return self.encodes(pd.Series(row))
 
 # %% ../nbs/03_batching.ipynb #a19304ta
 def _check_columns(df, text, label, valid_col):
@@ -480,14 +492,27 @@ class TextDataLoaders(DataLoaders):
         seq_len=72,      # Tokens per row and batch (language model) or per chunk (classifier)
         splitter=None,   # Function of the files that gives two lists of numbers, instead of the above
         backwards=False, # Read texts from their end?
+        rules=None,      # Functions of a text, instead of `text_proc_rules`
+        encoding='utf8', # Of the files
+        errors='strict', # What to do with bytes that can't be decoded: `strict` raises, `replace` and `ignore` go on
         **kwargs
     )->TextDataLoaders:
         "From `path/train/label/…txt` and `path/valid/label/…txt`, or a random part `valid_pct` of all files"
         if splitter is None: splitter = GrandparentSplitter(train, valid) if valid_pct is None else RandomSplitter(valid_pct, seed=seed)
-        blocks = [TextBlock.from_folder(path, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm)] + ([] if is_lm else [CategoryBlock(vocab=vocab)])
+        block = TextBlock.from_folder(path, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, rules=rules, encoding=encoding, errors=errors)
+        blocks = [block] + ([] if is_lm else [CategoryBlock(vocab=vocab)])
         get_items = partial(get_text_files, folders=[train,valid]) if valid_pct is None else get_text_files
         dblock = DataBlock(blocks=blocks, get_items=get_items, splitter=splitter, get_y=None if is_lm else parent_label)
         return cls.from_dblock(dblock, path, path=path, seq_len=seq_len, **kwargs)
+
+# %% ../nbs/03_batching.ipynb #593c6a34
+def _check_labels(df, cols, label_delim=None):
+    "An error with the row where a label is missing"
+    for c in cols:
+        _has_col(df, c)
+        _check_col(df, c, 'label', way_out=f"where a text has none of the labels, df[{c!r}].fillna('') says so" if label_delim else None, texts=False)
+
+def _one_hot(df, cols): return len(cols)>1 and all(df[c].isin([0,1]).all() for c in cols)
 
 # %% ../nbs/03_batching.ipynb #a19305ta
 def _arguments(*fs):
@@ -517,7 +542,7 @@ def from_df(cls:TextDataLoaders,
     valid_pct=0.2,       # Share of the rows to validate on, at random
     seed=None,           # Seed of that choice
     text_col=0,          # Column of the texts, name or number; a list joins several
-    label_col=1,         # Column of the labels; a list makes several labels
+    label_col=1,         # Column of the labels; a list makes several labels, or if they hold 0 and 1 alone its names are the labels
     label_delim=None,    # What separates several labels in one column
     y_block=None,        # fastai block of the labels; default: one category, or several
     text_vocab=None,     # Vocabulary of the texts, list of str; default: made from them
@@ -527,17 +552,20 @@ def from_df(cls:TextDataLoaders,
     tok_text_col='text', # Column that the tokenized texts go to, in a copy of `df`
     seq_len=72,          # Tokens per row and batch (language model) or per chunk (classifier)
     backwards=False,     # Read texts from their end?
+    rules=None,          # Functions of a text, instead of `text_proc_rules`
     **kwargs
 )->TextDataLoaders:
     "From the columns `text_col` (one or several) and `label_col` of `df`"
     _check_columns(df, _names(df, text_col), [] if is_lm else _names(df, label_col), first(_names(df, valid_col)))
-    block = TextBlock.from_df(text_col, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, tok_text_col=tok_text_col)
+    block = TextBlock.from_df(text_col, text_vocab, is_lm, seq_len, backwards, tok=tok_tfm, tok_text_col=tok_text_col, rules=rules)
     many = is_listy(label_col) and len(label_col)>1
+    label_cols = L() if is_lm else L(label_col).map(lambda c: df.columns.tolist()[c] if isinstance(c, int) else c)
+    if not any(getattr(f, 'add_na', False) for f in getattr(y_block, 'type_tfms', [])): _check_labels(df, label_cols, label_delim)
+    if y_block is None and _one_hot(df, label_cols): y_block = MultiCategoryBlock(encoded=True, vocab=list(label_cols))
     y_blocks = [] if is_lm else L(ifnone(y_block, MultiCategoryBlock if many or label_delim else CategoryBlock))
     splitter = RandomSplitter(valid_pct, seed=seed) if valid_col is None else ColSplitter(valid_col)
-    label_cols = L() if is_lm else L(label_col).map(lambda c: df.columns[c] if isinstance(c, int) else c)
     get_y = None if is_lm else ColReader(label_cols if many else label_cols[0], label_delim=label_delim)
-    dblock = DataBlock(blocks=[block, *y_blocks], get_x=_ReadText(block.type_tfms[0]), get_y=get_y, splitter=splitter)
+    dblock = DataBlock(blocks=[block, *y_blocks], get_x=ReadText(block.type_tfms[0]), get_y=get_y, splitter=splitter)
     return cls.from_dblock(dblock, df, path=path, seq_len=seq_len, **kwargs)
 
 # %% ../nbs/03_batching.ipynb #5a04e923
@@ -546,10 +574,21 @@ def from_csv(cls:TextDataLoaders,
     path,                      # Folder of the file; learners save their models there
     csv_fname='labels.csv',    # Name of the file
     header='infer',            # Which row has the names of the columns, as in `pd.read_csv`
-    delimiter=None,            # What separates columns; default a comma
+    delimiter=None,            # What separates columns; default a comma, or what the header has instead
     quoting=csv.QUOTE_MINIMAL, # How fields are quoted, a constant of `csv`
+    encoding='utf8',           # Of the file
+    errors='strict',           # What to do with bytes that can't be decoded: `strict` raises, `replace` and `ignore` go on
+    text_col=0,                # As in `from_df`
+    label_col=1,               # As in `from_df`
+    label_delim=None,          # As in `from_df`
     **kwargs
 )->TextDataLoaders:
     "From the CSV file `path/csv_fname`; what follows is for `from_df`"
-    df = pd.read_csv(Path(path)/csv_fname, header=header, sep=ifnone(delimiter, ','), quoting=quoting)
-    return cls.from_df(df, path=path, **kwargs)
+    file,how = Path(path)/csv_fname,dict(header=header, sep=delimiter, quoting=quoting)
+    how = {k:v for k,v in how.items() if v not in ('infer',None,csv.QUOTE_MINIMAL) or k=='header' and v is None}
+    names = list(first(_csv_parts(file, [], encoding, errors, nrows=0, **how)).columns)
+    texts,labels = ([names[c] if isinstance(c, int) and -len(names)<=c<len(names) else c for c in L(o)] for o in (text_col,label_col))
+    one = labels[0] if len(labels)==1 and not kwargs.get('is_lm') else False
+    if label_delim is not None and one is not False: texts,one = texts+[one],False
+    df = first(_csv_parts(file, texts, encoding, errors, label_col=one, **how))
+    return cls.from_df(df, path=path, text_col=text_col, label_col=label_col, label_delim=label_delim, **kwargs)

@@ -8,7 +8,7 @@ import copy, csv, inspect, json, numbers, numpy as np, pandas as pd, random, tor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from fastcore.all import L, chunked, delegates, ifnone, noop, patch
+from fastcore.all import L, chunked, delegates, first, ifnone, noop, patch
 from fastprogress.fastprogress import progress_bar
 from torch import nn, tensor, Tensor
 from torch.nn import functional as F
@@ -16,7 +16,8 @@ from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoade
 from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import *
 from fastai.callback.tracker import TrackerCallback
-from fastai.data.transforms import Categorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
+from fastai.data.transforms import Categorize, ColReader, EncodedMultiCategorize, MultiCategorize, OneHotEncode, RegressionSetup, get_c
+from fasttransform import Transform
 from fastai.layers import LinBnDrop, SigmoidRange
 from .texts import *
 from .tokenization import *
@@ -29,7 +30,7 @@ from .language_model import _arch, _has_read, _load_state, learner_args, text_vo
 
 # %% auto #0
 __all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'enough_epochs',
-           'BestEpoch', 'TextClassifierLearner', 'label_counts', 'draw_balanced', 'classifier_loss',
+           'BestEpoch', 'TextClassifierLearner', 'ReadLabel', 'label_counts', 'draw_balanced', 'classifier_loss',
            'text_classifier_learner', 'label_file', 'load_classifier', 'load_learner']
 
 # %% ../nbs/07_classifier.ipynb #bc3dffb8
@@ -324,6 +325,8 @@ def _pad(docs, pad_idx): return docs[0][None] if len(docs)==1 else nn.utils.rnn.
 def _check_missing(texts):
     bad = [i for i,t in enumerate(texts) if t is None or t!=t]
     if bad: raise ValueError(f'text is missing at position {bad[0]} of the list ({len(bad)} in all); leave such texts out')
+    bad = [i for i,t in enumerate(texts) if isinstance(t, (numbers.Number,np.generic)) and not isinstance(t, str)]
+    if bad: raise TypeError(f'{texts[bad[0]]!r} at position {bad[0]} is a number and no text; give a list of texts, such as the column of a table')
 
 @patch
 def predict_proba(self:TextClassifierLearner,
@@ -334,6 +337,7 @@ def predict_proba(self:TextClassifierLearner,
 )->Tensor:           # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
     "Probabilities of each class for many texts, read in batches of similar length"
     if isinstance(texts, (str, pd.DataFrame)): raise TypeError(f"predict_proba takes a list of texts, not a {type(texts).__name__}: predict_proba([text]), or predict_proba(df['text'])")
+    if isinstance(self._text_of(texts), str): raise TypeError('predict_proba takes a list of texts, not a row: predict takes a row')
     texts = list(texts)
     _check_missing(texts)
     if bs<1: raise ValueError(f'bs is {bs}, but must be 1 or more')
@@ -346,15 +350,24 @@ def predict_proba(self:TextClassifierLearner,
 
 # %% ../nbs/07_classifier.ipynb #a720ae08
 @patch
+def _text_of(self:TextClassifierLearner, item):
+    "The text of `item` if it is a row of a table like the one that was trained on, else `item`"
+    fs = self._pipeline()
+    read = None if fs is None else ReadText(fs[0])
+    return read(item) if read and read.is_row(item) else item
+
+@patch
 def predict(self:TextClassifierLearner,
-    item,              # A text, or a list of texts; or an item as in the data, such as a path
+    item,              # A text, or a list (or column) of texts; or an item as in the data, such as a path or a row of a table
     rm_type_tfms=None, # For fastai's signature
     with_input=False,  # For fastai's signature
     bs:int=128,        # Texts that are read at once, of a list
     bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
 )->tuple:              # Label, its number, probabilities of all classes; of a list: L of labels, and tensors with a row per text
     "The answer for one text, or for many in their order"
-    many = isinstance(item, (list,L,pd.Series))
+    if isinstance(item, pd.DataFrame): raise TypeError("predict takes a text, a row or a list of texts, not a table: predict(df['text'])")
+    if isinstance(row := self._text_of(item), str): item = row
+    many = isinstance(row, (list,L,pd.Series))
     if rm_type_tfms is not None or with_input or not (many or isinstance(item, str)) or self._pipeline() is None:
         return Learner.predict(self, item, rm_type_tfms=rm_type_tfms, with_input=with_input)
     probs = self.predict_proba(list(item) if many else [item], bs, bf16)
@@ -363,27 +376,47 @@ def predict(self:TextClassifierLearner,
     return (labels,idxs,probs) if many else (labels[0],idxs[0],probs[0])
 
 # %% ../nbs/07_classifier.ipynb #e807b76d
+_target_kinds = EncodedMultiCategorize,MultiCategorize,Categorize,RegressionSetup # a one-hot label is a Categorize, too
+
 def _target(dls):
     "How the labels of `dls` are made, JSON-able"
     if len(getattr(dls.train_ds, 'tls', []))!=2: return None
-    for f in dls.train_ds.tls[1].tfms.fs:
-        if isinstance(f, (Categorize,MultiCategorize)): return {'kind':type(f).__name__, 'labels':[o.item() if hasattr(o, 'item') else o for o in f.vocab]}
-        if isinstance(f, RegressionSetup): return {'kind':'RegressionSetup', 'n':f.c}
+    fs = list(dls.train_ds.tls[1].tfms.fs)
+    read = next(({'cols':[o.item() if hasattr(o, 'item') else o for o in f.cols], 'delim':f.label_delim} for f in fs if isinstance(f, (ColReader,ReadLabel)) and f.cols), {})
+    for f in fs:
+        kind = next((o.__name__ for o in _target_kinds if isinstance(f, o)), None)
+        if kind=='RegressionSetup': return {'kind':kind, 'n':f.c, **read}
+        if kind: return {'kind':kind, 'labels':[o.item() if hasattr(o, 'item') else o for o in f.vocab], **read}
+
+class ReadLabel(Transform):
+    "The label in a row of a table; for a `NoItem` one that is valid"
+    input_types = object
+    def __init__(self,
+        valid,           # What a `NoItem` gets
+        cols=(),         # The columns of the label
+        label_delim=None # What separates several labels in one column
+    ): self.valid,self.cols,self.label_delim = valid,L(cols),label_delim
+    def __call__(self, o, **kwargs):
+        if isinstance(o, NoItem): return self.valid
+        if not isinstance(o, (pd.Series,dict)) or not self.cols: raise ValueError(f'{str(o)[:40]!r} has no label: with_labels=True is for rows of a table like the one that was trained on')
+        gap = [c for c in self.cols if c not in o]
+        if gap: raise ValueError(f'no label column {gap[0]!r} in this row, which has {list(o.keys())}; leave with_labels=True out')
+        return ColReader(self.cols, label_delim=self.label_delim)(o)
 
 def _target_tfms(target, folder):
-    "Transforms of labels from what `_target` wrote; the first gives texts without a label one that is valid"
+    "Transforms of labels from what `_target` wrote; the first gives a `NoItem` a label that is valid"
     if target is None: raise ValueError(f'{folder} was saved without its labels: they were not made by a category or regression block')
     kind,labels = target['kind'],target.get('labels')
-    if kind=='Categorize': return [partial(_always, labels[0]), Categorize(labels, sort=False)]
-    if kind=='MultiCategorize': return [partial(_always, []), MultiCategorize(labels), OneHotEncode(len(labels))]
-    return [partial(_always, 0. if target['n']==1 else [0.]*target['n']), RegressionSetup(target['n'])]
-
-def _always(res, o): return res
+    if kind=='Categorize': valid,tfms = labels[0],[Categorize(labels, sort=False)]
+    elif kind=='MultiCategorize': valid,tfms = [],[MultiCategorize(labels), OneHotEncode(len(labels))]
+    elif kind=='EncodedMultiCategorize': valid,tfms = [0]*len(labels),[EncodedMultiCategorize(labels)]
+    else: valid,tfms = 0. if target['n']==1 else [0.]*target['n'],[RegressionSetup(target['n'])]
+    return [ReadLabel(valid, target.get('cols', ()), target.get('delim')), *tfms]
 
 # %% ../nbs/07_classifier.ipynb #389d8af7
 def _ys(dls):
     "The training part's labels, (n_texts,) or one column per label"
-    if (_target(dls) or {}).get('kind') not in ('Categorize','MultiCategorize'): raise ValueError('the target is not made of classes, so there is nothing to weigh or count')
+    if (_target(dls) or {}).get('kind') in (None,'RegressionSetup'): raise ValueError('the target is not made of classes, so there is nothing to weigh or count')
     return torch.stack([torch.as_tensor(o).as_subclass(Tensor) for o in dls.train_ds.tls[1]])
 
 def label_counts(
@@ -438,6 +471,43 @@ def _seq_len(dls, seq_len):
     if seq_len not in (None, own): raise ValueError(f'the data was made with seq_len={own}, but seq_len={seq_len} was asked for; leave it out, or make the data with TextBlock(…, seq_len={seq_len})')
     return own
 
+# %% ../nbs/07_classifier.ipynb #9b1d3838
+def _place(ds, i):
+    items = getattr(ds, 'items', None)
+    return f'row {items.index[i]}' if isinstance(items, pd.DataFrame) else f'item {i} ({str(items[i])[-60:]})'
+
+def _to_look_at(tl, kind):
+    "Numbers of the items whose labels could be wrong: of a table's rows, those with a label for the first time, or a number that is missing"
+    items,read = tl.items,first(tl.tfms.fs)
+    if not isinstance(items, pd.DataFrame) or not isinstance(read, ColReader) or any(c not in items for c in read.cols): return range(len(tl))
+    labels = items[list(read.cols)]
+    try: found = ~labels.duplicated() if kind in ('Categorize','MultiCategorize') else labels.isna().any(axis=1)
+    except TypeError: return range(len(tl)) # lists of labels
+    return np.flatnonzero(found).tolist()
+
+def _check_target(dls):
+    "A ValueError where a label can't be learned, or not be saved"
+    target = _target(dls)
+    if target is None: return
+    odd = [o for o in target.get('labels', []) if not isinstance(o, (str,int,float,bool))]
+    way = "labels are str, int, float or bool: make them text with df['label'].astype(str)"
+    if odd: raise ValueError(f"the label {odd[0]} is of the type {type(odd[0]).__name__}, and {way}")
+    for name,ds in (('training',dls.train_ds), ('validation',dls.valid_ds)):
+        for i in _to_look_at(ds.tls[1], target['kind']):
+            try: y = ds.tls[1][i]
+            except (KeyError,TypeError) as e:
+                way = f"({e}); it is in the {name} part: leave it out, or split in another way"
+                raise ValueError(f"the label of {_place(ds, i)} is missing, or no training text has it {way}") from None
+            gap = isinstance(y, Tensor) and y.is_floating_point() and y.isnan().any()
+            if gap: raise ValueError(f'the label of {_place(ds, i)}, in the {name} part, is missing; leave it out')
+
+# %% ../nbs/07_classifier.ipynb #c29596b7
+def _check_batches(dls):
+    n,bs = len(dls.train_ds),getattr(dls.train, 'bs', None)
+    if bs!=1 or not getattr(dls.train, 'drop_last', False): return
+    if n==1: raise ValueError('there is one training text; a classifier needs two or more')
+    raise ValueError('bs is 1, but a classifier needs batches of two texts or more: its batch normalization compares them')
+
 # %% ../nbs/07_classifier.ipynb #1442cede
 @delegates(Learner.__init__)
 def text_classifier_learner(
@@ -460,6 +530,8 @@ def text_classifier_learner(
     "A learner for a classifier of whole documents, frozen up to its head if pretrained weights were found"
     check_names(kwargs, learner_args(), 'text_classifier_learner', near=inspect.signature(text_classifier_learner).parameters)
     if not 0<=label_smoothing<1: raise ValueError(f'label_smoothing is {label_smoothing}; it can be 0 or more, but less than 1')
+    _check_batches(dls)
+    _check_target(dls)
     seq_len,n_out = _seq_len(dls, seq_len),n_out or get_c(dls)
     if not n_out: raise ValueError('the number of classes is not known from the data; give n_out')
     config,folder = arch_and_pretrained(arch, dls, 'config_clas', config and _clas_config(config), backwards, pretrained)
@@ -516,13 +588,15 @@ def predict_file(self:TextClassifierLearner,
 # %% ../nbs/07_classifier.ipynb #f73fcf3c
 def load_classifier(
     folder:str|Path, # Folder written by `TextClassifierLearner.export`
+    rules=None,      # The user's own rules that it was made with
+    tok=None,        # The user's own tokenizer that it was made with
 )->TextClassifierLearner:
     "A classifier that `export` saved, ready to answer"
     folder = Path(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
     args = {k:meta[k] for k in ('config','drop_mult','n_out','lin_ftrs','ps','max_len','y_range')}
-    learn = text_classifier_learner(empty_dls(meta, folder, _target_tfms(meta['target'], folder)), _arch(meta['arch']), pretrained=False, **args)
+    learn = text_classifier_learner(empty_dls(meta, folder, _target_tfms(meta['target'], folder), rules, tok), _arch(meta['arch']), pretrained=False, **args)
     _load_state(learn.model, tensors, folder)
     learn.pretrained = _has_read(meta, folder.name)
     return learn
@@ -530,8 +604,10 @@ def load_classifier(
 # %% ../nbs/07_classifier.ipynb #a29e8de4
 def load_learner(
     folder:str|Path, # Folder written by `export`
+    rules=None,      # The user's own rules that the model was made with, a list: a file names them, and never runs them
+    tok=None,        # The user's own tokenizer that it was made with
 )->TextLearner:      # A classifier's or a language model's learner
     "The learner that `export` saved in `folder`"
     folder = Path(folder)
     if folder.is_file(): raise ValueError(f'{folder} is a file; ulmfit_nb saves folders. If it is a pickle of fastai, and you trust it: fastai.learner.load_learner')
-    return (load_classifier if read_meta(folder/'model.json').get('kind')=='classifier' else load_language_model)(folder)
+    return (load_classifier if read_meta(folder/'model.json').get('kind')=='classifier' else load_language_model)(folder, rules, tok)

@@ -127,6 +127,10 @@ def read_manifest(
     return meta
 
 # %% ../nbs/08_ensemble.ipynb #019bc640
+def _asked(target):
+    "What `target` asks, wherever its labels were read"
+    return target and dict(kind=target['kind'].replace('Encoded',''), labels=target.get('labels'), n=target.get('n'))
+
 class Ensemble:
     "Classifiers of the same labels, usually one per direction, that answer together"
     def __init__(self,
@@ -137,7 +141,7 @@ class Ensemble:
         if not self.learners: raise ValueError('an ensemble needs a classifier or more')
         self.target = _target(self.learners[0].dls)
         for i,o in enumerate(self.learners):
-            if _target(o.dls)!=self.target: raise ValueError(f'classifier {i} has other labels than the first: {_target(o.dls)} against {self.target}')
+            if _asked(_target(o.dls))!=_asked(self.target): raise ValueError(f'classifier {i} has other labels than the first: {_target(o.dls)} against {self.target}')
 
     @property
     def labels(self)->list:
@@ -147,7 +151,7 @@ class Ensemble:
     @property
     def many(self)->bool:
         "Does a text have several labels?"
-        return (self.target or {}).get('kind')=='MultiCategorize'
+        return (_asked(self.target) or {}).get('kind')=='MultiCategorize'
 
     def predict_proba(self,
         texts:list, # Texts, each a str
@@ -155,7 +159,7 @@ class Ensemble:
         bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
     )->Tensor:      # (len(texts), n_classes), in the order of `texts`
         "Averaged probabilities at the ensemble's temperature; averages where the target is a number"
-        texts,ps = texts if isinstance(texts, (str,pd.DataFrame)) else list(texts),[]
+        texts,ps = texts if isinstance(texts, (str,pd.DataFrame,pd.Series)) else list(texts),[]
         for o in self.learners: ps.append(o.predict_proba(texts, bs=bs, bf16=bf16, progress=False).cpu())
         p = torch.stack(ps).mean(0)
         return with_temperature(p, self.temperature, self.many) if self.labels and self.temperature!=1 else p
@@ -215,8 +219,10 @@ def save(self:Ensemble,
 
 @patch(cls_method=True)
 def load(cls:Ensemble,
-    folder:str|Path # Written by `save`
+    folder:str|Path, # Written by `save`
+    rules=None,      # The user's own rules that its classifiers were made with
+    tok=None,        # The user's own tokenizer that they were made with
 )->Ensemble:
     "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
     meta = read_manifest(folder, 'ensemble.json')
-    return cls([load_classifier(Path(folder)/o) for o in meta['members']], meta['temperature'])
+    return cls([load_classifier(Path(folder)/o, rules, tok) for o in meta['members']], meta['temperature'])

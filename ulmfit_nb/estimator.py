@@ -257,7 +257,8 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
         v = getattr(self, k)
         if v is not None and (not hasattr(v, '__len__') or len(v)!=4): raise ValueError(f'{k} is {v!r}; give four values, one for each step of gradual unfreezing')
     _check_steps(ifnone(self.epochs, (1,)), ifnone(self.lrs, (1,)), ifnone(self.div, 1))
-    counts = dict(lm_epochs=(0,None), bs=(1,None), seq_len=(1,72*20), min_freq=(1,None), max_vocab=(len(text_spec_tok),None), patience=(1,None))
+    least = len(text_spec_tok)+1
+    counts = dict(lm_epochs=(0,None), bs=(2,None), seq_len=(1,72*20), min_freq=(1,None), max_vocab=(least,None), patience=(1,None))
     shares = dict(drop_mult=(0,None), lm_drop_mult=(0,None), label_smoothing=(0,.999))
     for k,(a,b) in {**counts,**shares}.items():
         v = getattr(self, k)

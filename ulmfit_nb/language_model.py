@@ -39,7 +39,7 @@ __all__ = ['format_version', 'default_pretrained', 'pretrained_urls', 'match_emb
            'TokenRegularizer', 'TextProgress', 'TextLearner', 'check_same_model', 'pretrained_cache',
            'pretrained_places', 'find_pretrained', 'load_fastai_weights', 'download_file', 'extract_files',
            'convert_fastai', 'download_pretrained', 'LMLearner', 'NameSampledLoss', 'num_sampled_for', 'word_sampler',
-           'arch_and_pretrained', 'language_model_learner', 'empty_dls', 'load_language_model']
+           'arch_and_pretrained', 'language_model_learner', 'NoItem', 'empty_dls', 'load_language_model']
 
 # %% ../nbs/05_language_model.ipynb #16ec15cf
 def match_embeds(
@@ -417,8 +417,10 @@ class TextLearner(_Formats):
     def describe(self)->dict:
         "What is saved beside the weights: how the model was built, its vocabulary, tokenizer, reading direction"
         tok = getattr(self.dls.train_ds, 'tokenizer', None)
+        cols = {} if getattr(tok, 'cols', None) is None else dict(text_cols=list(tok.cols), mark_fields=tok.mark_fields)
         tok = tok.config() if isinstance(tok, Tokenizer) else None
-        return dict(self.spec or {}, pretrained=self.pretrained, vocab=list(self.vocab), tokenizer=tok, seq_len=self.dls.seq_len, backwards=self.dls.backwards)
+        shown = dict(pretrained=self.pretrained, vocab=list(self.vocab), tokenizer=tok, **cols)
+        return dict(self.spec or {}, **shown, seq_len=self.dls.seq_len, backwards=self.dls.backwards)
 
     @delegates(Learner.lr_find)
     def lr_find(self, *args, **kwargs):
@@ -431,6 +433,23 @@ class TextLearner(_Formats):
             if opt is not None:
                 self.create_opt()
                 self.opt.load_state_dict(opt)
+
+# %% ../nbs/05_language_model.ipynb #3f02e5e1
+@patch
+def summary(self:TextLearner):
+    "A table of the modules that have parameters, each parameter counted once, and which of them are trained"
+    seen,rows = set(),[]
+    for name,m in get_model(self.model).named_modules():
+        ps = [p for p in m.parameters(recurse=False) if id(p) not in seen]
+        seen.update(map(id, ps))
+        if ps: rows.append((name, type(m).__name__, sum(p.numel() for p in ps), sum(p.numel() for p in ps if p.requires_grad)))
+    width = max(len(o[0]) for o in rows)
+    lines = [f'{a:{width}}  {b:22}{n:>12,}  {"trained" if k==n else "frozen" if not k else "in part"}' for a,b,n,k in rows]
+    total,trained = (sum(o[i] for o in rows) for i in (2,3))
+    tail = [f'Total params: {total:,}', f'Total trainable params: {trained:,}', f'Total non-trainable params: {total-trained:,}']
+    opt = getattr(self.opt_func, 'func', self.opt_func) # of a partial
+    how = [f"Optimizer used: {getattr(opt, '__name__', opt)}", f'Loss function: {self.loss_func}', 'Callbacks:', *(f'  - {o}' for o in self.cbs.sorted('order'))]
+    return PrettyString('\n'.join([f'{type(self.model).__name__} of {type(self).__name__}', '', *lines, '', *tail, '', *how]))
 
 # %% ../nbs/05_language_model.ipynb #05a36f52
 def text_vocab(dls):
@@ -768,7 +787,7 @@ def load_pretrained(self:TextLearner,
         mine = self.describe()
         check_same_model(mine, {k:v for k,v in meta.items() if k!='vocab'}, wgts_fname)
         a,b = (((o.get('tokenizer') or {}).get('kind')) for o in (meta,mine))
-        if a and b and a!=b:
+        if a and b and a!=b and b!='own': # what a tokenizer of the user's own makes may well be words
             raise ValueError(f"{wgts_fname} was trained on '{a}' tokens, the data here has '{b}' tokens: use the same tokenizer, or pretrained=False")
         wgts,old_vocab = tensors,meta['vocab']
     else: wgts,old_vocab = load_fastai_weights(wgts_fname, vocab_fname)
@@ -898,28 +917,37 @@ def language_model_learner(
     return learn
 
 # %% ../nbs/05_language_model.ipynb #e20d45cb
+class NoItem(str):
+    "Stands for the data that a model was trained with, where that is not there"
+
 def empty_dls(
     meta:dict,  # Description from `model.json`
     folder,     # Its folder, where a tokenizer's files are
-    y_tfms=None # Transforms of the target, whose first turns any item into a valid target; None for a language model
+    y_tfms=None,# Transforms of the target, whose first turns a `NoItem` into a valid target; None for a language model
+    rules=None, # The user's own rules that the model was made with
+    tok=None    # The user's own tokenizer that it was made with
 )->DataLoaders: # Without items, but `test_dl` makes loaders of new texts
     "The data pipeline that an exported model was trained with"
     if not meta.get('tokenizer'): raise ValueError(f'{folder} was saved without its tokenizer, which was not one of ulmfit_nb')
-    tfms = [Tokenizer.from_config(meta['tokenizer'], folder), Numericalize(meta['vocab'])] + [ReverseText()]*bool(meta['backwards'])
+    tkn = Tokenizer.from_config(meta['tokenizer'], folder, tok, rules)
+    tkn.cols,tkn.mark_fields = meta.get('text_cols'),meta.get('mark_fields')
+    tfms = [ReadText(tkn), tkn, Numericalize(meta['vocab'])] + [ReverseText()]*bool(meta['backwards'])
     is_lm = y_tfms is None
-    dsets = Datasets([''], [tfms] + ([] if is_lm else [y_tfms]), splits=[[0],[0]], n_inp=1)
+    dsets = Datasets([NoItem()], [tfms] + ([] if is_lm else [y_tfms]), splits=[[0],[0]], n_inp=1)
     dl = (LMDataLoader if is_lm else SortedDL)(dsets.train, seq_len=meta['seq_len'])
     return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=Path(folder).parent)
 
 def load_language_model(
-    folder # Folder written by `LMLearner.export`, or name of a pretrained model
+    folder,     # Folder written by `LMLearner.export`, or name of a pretrained model
+    rules=None, # The user's own rules that it was made with
+    tok=None    # The user's own tokenizer that it was made with
 )->LMLearner:
     "A language model that `export` saved, ready to read and write"
     folder = Path(folder)
     if not (folder/'model.json').exists(): folder = find_pretrained(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='language_model': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a language model")
-    learn = language_model_learner(empty_dls(meta, folder), _arch(meta['arch']), config=meta['config'], pretrained=False)
+    learn = language_model_learner(empty_dls(meta, folder, rules=rules, tok=tok), _arch(meta['arch']), config=meta['config'], pretrained=False)
     _load_state(learn.model, tensors, folder)
     learn.pretrained = _has_read(meta, folder.name)
     learn.model.eval()

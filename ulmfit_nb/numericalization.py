@@ -15,9 +15,9 @@ import numpy as np
 from fastcore.basics import *
 from fastcore.foundation import *
 from fasttransform import Transform
-from .texts import check_texts
+from .texts import check_texts,read_text
 from .tokenization import *
-from .tokenization import _Numberer,_Places,_TokenizeWithRules,_looked_up,_total
+from .tokenization import _Numberer,_default,_Places,_TokenizeWithRules,_looked_up,_total
 
 # %% ../nbs/02_numericalization.ipynb #8992453f
 def make_vocab(
@@ -27,8 +27,9 @@ def make_vocab(
     special_toks=None, # Tokens that come first in any case, `text_spec_tok` by default
 )->list:               # Tokens; the id of each is its place in this list
     "The vocabulary: special tokens first, then by frequency, filled with `xxfake` to a multiple of 8"
-    special_toks = list(ifnone(special_toks, text_spec_tok))
+    special_toks = list(ifnone(special_toks, _default('text_spec_tok')))
     spec = set(special_toks)
+    if max_vocab is not None and max_vocab<=len(spec): raise ValueError(f'max_vocab={max_vocab} leaves no room for words, as there are {len(spec)} special tokens: give more')
     vocab = special_toks + [o for o,c in count.most_common(max_vocab) if c>=min_freq and o not in spec]
     vocab = vocab[:max_vocab]
     return vocab + ['xxfake']*(-len(vocab)%8)
@@ -252,10 +253,6 @@ def _fingerprint(sha, tokenizer, vocab=None, min_freq=3, max_vocab=60000):
     tok = tokenizer.fingerprint()
     return tok and hashlib.sha256(json.dumps([sha.hexdigest(), tok, vocab and list(vocab), min_freq, max_vocab]).encode()).hexdigest()
 
-def _read(f, encoding):
-    try: return Path(f).read_text(encoding=encoding)
-    except UnicodeDecodeError as e: raise ValueError(f'{f} is not {encoding} at byte {e.start}; give its encoding=') from None
-
 # %% ../nbs/02_numericalization.ipynb #9f3dd322
 def _numbers(out, texts, tokenizer, sha, n_workers, chunk_sz, total=None):
     "Append provisional ids of `texts` to `out`; returns their tokens, counts, and the lengths of the texts"
@@ -311,9 +308,7 @@ def from_texts(cls:Corpus,
 @patch(cls_method=True)
 def _made(cls:Corpus, ids, lens, final, counts, tokenizer, files, sha, settings):
     "The corpus of `ids`, with all that is known of how it was made"
-    try: cfg = tokenizer.config()
-    except ValueError: cfg = None # rules or a tokenizer of one's own: the corpus is fine, but can't name them
-    return cls(ids, np.cumsum([0]+lens, dtype=np.int64), final, counts, cfg, files, _fingerprint(sha, tokenizer, *settings))
+    return cls(ids, np.cumsum([0]+lens, dtype=np.int64), final, counts, tokenizer.config(), files, _fingerprint(sha, tokenizer, *settings))
 
 @patch(cls_method=True)
 def _in_memory(cls:Corpus, texts, tokenizer, settings, files, how):
@@ -343,8 +338,9 @@ def text(self:Corpus,
 )->str:    # As people write it
     "Document `i` as text; a token that isn't in the vocabulary is `xxunk`"
     if getattr(self, '_tokenizer', None) is None:
-        if self.tokenizer_config is None: return ' '.join(decode_spec_tokens(self.tokens(i)))
-        self._tokenizer = Tokenizer.from_config(self.tokenizer_config, self.path)
+        cfg = self.tokenizer_config
+        if cfg is None or cfg['kind']=='own': return ' '.join(decode_spec_tokens(self.tokens(i)))
+        self._tokenizer = Tokenizer.from_config({**cfg, 'rules':[]}, self.path)
     return self._tokenizer.to_text(self.tokens(i))
 
 # %% ../nbs/02_numericalization.ipynb #9e0dff84
@@ -353,13 +349,14 @@ def from_files(cls:Corpus,
     files,           # Paths of text files
     tokenizer=None,  # As in `from_texts`
     encoding='utf8', # Of the files
+    errors='strict', # What to do with bytes that can't be decoded, as in `read_text`
     base=None,       # Record paths relative to this folder
     **kwargs,        # As in `from_texts`
 ):
     "The corpus of the texts in `files`"
     files = [Path(f) for f in files]
     rel = [(f.relative_to(base) if base else f).as_posix() for f in files]
-    return cls.from_texts((_read(f, encoding) for f in files), tokenizer, files=rel, **kwargs)
+    return cls.from_texts((read_text(f, encoding, errors) for f in files), tokenizer, files=rel, **kwargs)
 
 # %% ../nbs/02_numericalization.ipynb #e74d1c0c
 def _tensor(a):
@@ -444,7 +441,7 @@ def _reusable(folder, files, rel, tokenizer):
     if not (folder/'corpus.json').exists(): return None
     c,sha = Corpus.open(folder),hashlib.sha256()
     if c.files!=rel: return None
-    for f in files: _hash_text(sha, _read(f, tokenizer.encoding))
+    for f in files: _hash_text(sha, read_text(f, tokenizer.encoding, tokenizer.errors))
     fp = _fingerprint(sha, tokenizer, None, 1, None)
     return c if fp is not None and fp==c.fingerprint else None
 
@@ -459,19 +456,20 @@ def from_folder(cls:Tokenizer,
     output_dir=None,    # Where the corpus goes, `<path>_corpus` beside `path` by default
     skip_if_exists=True,# Use the corpus that is there, if it was made of the same texts, rules and tokenizer?
     encoding='utf8',    # Of the files
+    errors='strict',    # What to do with bytes that can't be decoded, as in `read_text`
     n_workers=1,        # Processes
 ):
     "A tokenizer that has read the texts below `path` into a corpus, and knows the tokens of each file there"
     path = Path(path)
     res = cls(tok, rules, mode='folder')
-    res.path,res.encoding = path,encoding
+    res.path,res.encoding,res.errors = path,encoding,errors
     res.output_dir = Path(ifnone(output_dir, path.parent/f'{path.name}_corpus'))
     files = _text_files(path, extensions, folders)
     if not files: raise ValueError(f'no text files with extensions {list(L(ifnone(extensions, [".txt"])))} in {path}')
-    if getattr(res.tok, 'model', True) is None: res.tok.setup(L(_read(f, encoding) for f in files), res.rules)
+    if getattr(res.tok, 'model', True) is None: res.tok.setup(L(read_text(f, encoding, errors) for f in files), res.rules)
     rel = [f.relative_to(path).as_posix() for f in files]
     c = _reusable(res.output_dir, files, rel, res) if skip_if_exists else None
-    if c is None: c = Corpus.from_files(files, res, encoding, path, min_freq=1, max_vocab=None, n_workers=n_workers, path=res.output_dir)
+    if c is None: c = Corpus.from_files(files, res, encoding, errors, path, min_freq=1, max_vocab=None, n_workers=n_workers, path=res.output_dir)
     res.corpus,res.counter,res._index = c,c.counter,{f:i for i,f in enumerate(c.files)}
     res.lengths = dict(zip(c.files, c.lens.tolist()))
     return res
@@ -511,6 +509,7 @@ def from_df(cls:Tokenizer,
     "A tokenizer that reads the text of a DataFrame into a corpus when it is set up"
     res = cls(tok, rules, mode='df', sep=sep)
     res.text_cols,res.mark_fields,res.tok_text_col,res.n_workers,res.train_setup = text_cols,mark_fields,tok_text_col,n_workers,False
+    res.cols = None # their names, once it is set up
     return res
 
 # %% ../nbs/02_numericalization.ipynb #75d9a79a
@@ -519,7 +518,8 @@ def _setup_df(self:Tokenizer, dsets):
     import pandas as pd
     df = getattr(dsets, 'items', None)
     if not isinstance(df, pd.DataFrame): return
-    cols = [df.columns[c] if isinstance(c, int) and c not in df.columns else c for c in L(self.text_cols)]
+    cols = [df.columns.tolist()[c] if isinstance(c, int) and c not in df.columns else c for c in L(self.text_cols)]
+    self.cols = cols
     texts = _join_cols(df, cols, ifnone(self.mark_fields, len(cols)>1))
     self.corpus = c = Corpus.from_texts(texts, self, min_freq=1, max_vocab=None, n_workers=self.n_workers)
     docs = np.empty(len(c), object)

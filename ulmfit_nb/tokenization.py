@@ -28,6 +28,7 @@ from fastcore.imports import IN_NOTEBOOK
 from fastcore.xtras import *
 import numpy as np
 from fasttransform import Transform
+from .texts import read_text
 
 # %% ../nbs/01_tokenization.ipynb #bfd381fe
 UNK,PAD,BOS,EOS,FLD,TK_REP,TK_WREP,TK_UP,TK_MAJ = 'xxunk xxpad xxbos xxeos xxfld xxrep xxwrep xxup xxmaj'.split()
@@ -123,6 +124,21 @@ def replace_space(
 text_proc_rules = [fix_html, replace_rep, replace_wrep, spec_add_spaces, rm_useless_spaces, replace_all_caps, replace_maj, lowercase]
 text_postproc_rules = [replace_space]
 
+# %% ../nbs/01_tokenization.ipynb #b10de485
+_first_defaults = {k:tuple(globals()[k]) for k in ('text_spec_tok','text_proc_rules','text_postproc_rules')}
+
+def _default(name):
+    "The default list `name`: as changed here, else as changed in fastai's `defaults`, else as it was"
+    mine = list(globals()[name])
+    if tuple(mine)!=_first_defaults[name]: return mine
+    return [_ours(o) for o in getattr(defaults, name, mine)]
+
+_named = {f.__name__:f for f in text_proc_rules+text_postproc_rules}
+
+def _ours(rule):
+    "Our rule of that name for one of fastai's, which has the same output"
+    return _named.get(rule.__name__, rule) if getattr(rule, '__module__', None)=='fastai.text.core' else rule
+
 # %% ../nbs/01_tokenization.ipynb #8b121cfa
 class BaseTokenizer:
     "Splits each text at `split_char`, and does nothing else"
@@ -152,6 +168,44 @@ def _cut_out(words, t):
     parts = re.split(r'(?<!\S)(' + '|'.join(map(re.escape, words)) + r')(?!\S) ?', t)
     return [(p,i%2==1) for i,p in enumerate(parts) if p]
 
+# %% ../nbs/01_tokenization.ipynb #6596b37f
+def _reach(parsed, at, runs):
+    "How many characters a pattern bound to the end `at` looks at, where none of `runs` comes three times in a row; adds what it repeats without end to `runs`"
+    n = 0
+    for op,arg in parsed:
+        op = str(op)
+        if op in ('LITERAL','NOT_LITERAL','ANY','IN'): n += 1
+        elif op=='BRANCH': n += max(_reach(o, at, runs) for o in arg[1])
+        elif op=='SUBPATTERN': n += _reach(arg[3], at, runs)
+        elif op in ('ASSERT','ASSERT_NOT'): n += _reach(arg[1], None, runs)
+        elif op=='AT' and str(arg)==at: continue
+        elif op not in ('MAX_REPEAT','MIN_REPEAT'): raise ValueError(f'{op} {arg}')
+        elif arg[1]!=sre_parse.MAXREPEAT: n += arg[1]*_reach(arg[2], at, runs)
+        elif len(arg[2])==1 and str(arg[2][0][0])=='LITERAL':
+            runs.add(chr(arg[2][0][1]))
+            n += 2
+        else: raise ValueError('something else than a character is repeated without end')
+    return n
+
+class _AtOneEnd:
+    "`search` of a compiled pattern for the front (or the back) of a word, which looks at no more of it than it must"
+    __name__ = 'search'
+    def __init__(self, search, front):
+        self.__self__,self.front,self.runs = search.__self__,front,set()
+        p = sre_parse.parse(self.__self__.pattern, self.__self__.flags)
+        self.n = _reach(p, 'AT_BEGINNING' if front else 'AT_END', self.runs) + 4
+
+    def __call__(self, w):
+        if len(w)>self.n:
+            near = w[:self.n] if self.front else w[-self.n:]
+            if not any(c*3 in near for c in self.runs): w = near
+        return self.__self__.search(w)
+
+def _at_one_end(search, front):
+    "`search`, quicker where its pattern can be read"
+    try: return _AtOneEnd(search, front)
+    except Exception: return search
+
 # %% ../nbs/01_tokenization.ipynb #b81d6ae1
 class WordTokenizer:
     "Words and punctuation marks, by spaCy's rules for `lang`"
@@ -161,7 +215,7 @@ class WordTokenizer:
         special_toks=None, # Words never to split, `text_spec_tok` by default
         buf_sz=5000,       # Has no effect, as texts are streamed one by one; there for fastai's signature
     ):
-        self.lang,self.buf_sz,self.special_toks = lang,buf_sz,list(ifnone(special_toks, text_spec_tok))
+        self.lang,self.buf_sz,self.special_toks = lang,buf_sz,list(ifnone(special_toks, _default('text_spec_tok')))
         self._load()
 
     def _load(self):
@@ -169,6 +223,7 @@ class WordTokenizer:
         self.spacy = _blank(self.lang).tokenizer
         if not hasattr(self.spacy, 'add_special_case'): return
         for w in self.special_toks: self.spacy.add_special_case(w, [{ORTH: w}])
+        self.spacy.prefix_search,self.spacy.suffix_search = _at_one_end(self.spacy.prefix_search, True),_at_one_end(self.spacy.suffix_search, False)
 
     def _one(self, t):
         if hasattr(self.spacy, 'add_special_case'): return [o.text for o in self.spacy(t)]
@@ -206,7 +261,7 @@ class SubwordTokenizer:
         max_sentences=0,      # Train on a random sample of at most this many lines (more than 100); 0 for all
     ):
         store_attr('vocab_sz,max_vocab_sz,model_type,cache_dir,byte_fallback,normalization,max_sentences,lang')
-        self.special_toks = list(ifnone(special_toks, text_spec_tok))
+        self.special_toks = list(ifnone(special_toks, _default('text_spec_tok')))
         self.char_coverage = ifnone(char_coverage, 0.99999 if lang in _eu_langs else 0.9998)
         self.model,self._sp = None,None
         if sp_model is not None: self.model = sp_model if isinstance(sp_model, bytes) else Path(sp_model).read_bytes()
@@ -241,6 +296,20 @@ def _default_sz(self:SubwordTokenizer, lines):
     return max(-(-(len(seen)//4)//8)*8, 29)
 
 # %% ../nbs/01_tokenization.ipynb #4fc6d605
+def _short_lines(line, most=4192):
+    "`line` in parts of at most `most` bytes, cut at a space where there is one: SentencePiece leaves out longer lines, and those with its sign for unknown words, ▅"
+    line = line.replace('\u2585', ' ')
+    if 4*len(line)<=most: return [line]
+    b,at,res = line.encode('utf8', 'surrogatepass'),0,[]
+    while len(b)-at>most:
+        end = b.rfind(b' ', at+1, at+most)
+        if end<0:
+            end = at+most
+            while b[end]&0xc0==0x80: end -= 1 # not within a character
+        res.append(b[at:end])
+        at = end
+    return [o.decode('utf8', 'surrogatepass') for o in (*res, b[at:])]
+
 @patch
 def setup(self:SubwordTokenizer,
     items,      # An iterable of texts
@@ -250,7 +319,7 @@ def setup(self:SubwordTokenizer,
     if self.model is not None: return self
     from sentencepiece import SentencePieceTrainer
     if self.vocab_sz is None and iter(items) is items: items = list(items) # read twice: to count words, to learn
-    def lines(): return (l for t in maps(*L(rules), items) for l in str(t).split('\n'))
+    def lines(): return (o for t in maps(*L(rules), items) for l in str(t).split('\n') for o in _short_lines(l))
     n = self._default_sz(lines()) if self.vocab_sz is None else self.vocab_sz
     out,spec = io.BytesIO(),['▁'+s for s in self.special_toks]
     kw = dict(hard_vocab_limit=False, model_type=self.model_type, character_coverage=self.char_coverage, byte_fallback=self.byte_fallback)
@@ -293,7 +362,7 @@ class CharTokenizer:
     def __init__(self,
         special_toks=None, # Words never to split, `text_spec_tok` by default
     ):
-        self.special_toks = list(ifnone(special_toks, text_spec_tok))
+        self.special_toks = list(ifnone(special_toks, _default('text_spec_tok')))
         self._spec = set(self.special_toks)
 
     def _one(self, t):
@@ -372,6 +441,7 @@ class _Shapes:
         try: self.affixes = [self._parse(f) for f in (tk.prefix_search, tk.suffix_search, tk.infix_finditer) if f]
         except Exception: self.affixes = None
         self.whole = [self._try(f) for f in (tk.token_match, tk.url_match)]
+        self.cuts_all = not tk.token_match # else there are words that are not cut
 
     def _parse(self, f):
         pat = f.__self__
@@ -430,6 +500,11 @@ def _one(self:_Shapes, w, cuts):
         if w[a:b] in self.special: return [*(w[k:l] for k,l in pre[:i]), *self.special[w[a:b]], *(w[k:l] for k,l in reversed(suf[:j]))]
     if url and self.tk.url_match(w[url[0]:url[1]]): mid = [url]
     return [w[k:l] for k,l in (*pre, *mid, *reversed(suf))]
+
+@patch
+def long(self:_Shapes, w):
+    "The tokens of `w`, cut as it is; for words of any characters, where `cuts_all`"
+    return self.special.get(w) or self._one(w, self.cuts(w, True))
 
 # %% ../nbs/01_tokenization.ipynb #97b967eb
 @patch
@@ -516,6 +591,8 @@ def _alone(f):
     return _f
 
 # %% ../nbs/01_tokenization.ipynb #59cc4418
+def _is_count(p): return len(p)<20 and p.isdecimal()
+
 class RuleMemo:
     "Texts as numbers of their pieces, and what is known of each piece"
     gap,stretched,retold = 1,2,4 # kinds of pieces other than words
@@ -537,7 +614,7 @@ class RuleMemo:
             parts = {p:s.split() for p,s in zip(words, replace_rep(text).split('\n')) if p!=s}
             self.kinds = np.concatenate([self.kinds, np.array([self.stretched if p in parts else 0 if p in ruled else self.gap for p in new], np.uint8)])
             for p,s in parts.items(): self.parts[self.places[p]] = self.places.array(s)
-            self._keep(at, new, ruled)
+            self._keep(at, new, {p:'' if p in parts and not _is_count(p) else s for p,s in ruled.items()})
             self.size += len(new) + len(text)//100
         if self.size<=self.max_pieces//2: self.half = len(self.kinds),self.size
 
@@ -718,7 +795,12 @@ class PieceMemo(RuleMemo):
 @patch
 def _words(self:PieceMemo, ws):
     "The tokens of each of `ws`, which hold no whitespace"
-    return {w:[o.text for o in self.direct(w)] if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
+    return {w:self._asked(w) if toks is None else toks for w,toks in zip(ws, self.shapes(ws))}
+
+@patch
+def _asked(self:PieceMemo, w):
+    "The tokens of `w` as spaCy makes them; a long word is cut here, as spaCy's time grows with its square"
+    return self.shapes.long(w) if len(w)>100 and self.shapes.cuts_all else [o.text for o in self.direct(w)]
 
 @patch
 def _keep(self:PieceMemo, at, new, ruled):
@@ -807,12 +889,6 @@ def fits(cls:PieceMemo,
 @patch(cls_method=True)
 def fits_rules(cls:RuleMemo, rules): return tuple(map(_ours, rules))==_default_rules
 
-_named = {f.__name__:f for f in text_proc_rules+text_postproc_rules}
-
-def _ours(rule):
-    "Our rule of that name for one of fastai's, which has the same output"
-    return _named.get(rule.__name__, rule) if getattr(rule, '__module__', None)=='fastai.text.core' else rule
-
 # %% ../nbs/01_tokenization.ipynb #905e1637
 _half = "it holds half of a character, which can't be written as UTF-8; text.encode('utf8', 'replace').decode('utf8') puts a ? in its place"
 
@@ -833,7 +909,7 @@ class _TokenizeWithRules:
     def __init__(self, tok=None, rules=None, post_rules=None):
         self.tok = ifnone(tok, WordTokenizer)
         if isinstance(self.tok, type): self.tok = self.tok()
-        self.rules,self.post_rules = L(ifnone(rules, text_proc_rules)),L(ifnone(post_rules, text_postproc_rules))
+        self.rules,self.post_rules = L(ifnone(rules, _default('text_proc_rules'))),L(ifnone(post_rules, _default('text_postproc_rules')))
         self._set_memo()
 
     def _set_memo(self):
@@ -1050,7 +1126,7 @@ class Tokenizer(Transform):
     ):
         self.run = _TokenizeWithRules(tok, rules, [])
         self.counter,self.lengths,self.mode,self.sep = counter,lengths,mode,ifnone(sep, ' ')
-        self.corpus,self.path,self.encoding = None,None,'utf8'
+        self.corpus,self.path,self.encoding,self.errors = None,None,'utf8','strict'
 
     @property
     def tok(self): return self.run.tok
@@ -1060,7 +1136,7 @@ class Tokenizer(Transform):
     def encodes(self, o:str): return first(self.run([o]))
     def encodes(self, o:Path):
         i = None if self.corpus is None else self.doc_index(o)
-        return self.encodes(o.read_text(encoding=self.encoding)) if i is None else self.corpus.doc(i)
+        return self.encodes(read_text(o, self.encoding, self.errors)) if i is None else self.corpus.doc(i)
     def decodes(self, o):
         from fastai.torch_core import TitledStr
         return TitledStr(self.sep.join(o))
@@ -1092,14 +1168,22 @@ def to_text(self:Tokenizer,
 # %% ../nbs/01_tokenization.ipynb #f1e64bed
 _kinds = {c.kind:c for c in (WordTokenizer, SubwordTokenizer, CharTokenizer, BaseTokenizer)}
 
+def _name_of(f):
+    "The name of a rule or tokenizer of the user's own, with its settings where they are known"
+    if not isinstance(f, partial): return getattr(f, '__name__', type(f).__name__)
+    return f"{_name_of(f.func)}({', '.join([*map(repr, f.args), *(f'{k}={v!r}' for k,v in f.keywords.items())])})"
+
+@patch(as_prop=True)
+def own(self:Tokenizer):
+    "Names of the rules, and of the tokenizer, that are not from this package"
+    rules = [_name_of(r) for r in self.rules if _ours(r) not in _named.values()]
+    return rules,[] if type(self.tok) in _kinds.values() else [_name_of(self.tok)]
+
 @patch
 def config(self:Tokenizer)->dict: # JSON-able
-    "What is needed to make this tokenizer again; a ValueError where a rule or the tokenizer has no name to save it by"
-    way = "so a saved model can't name {}: save only the weights, with torch.save(learn.model.state_dict(), file), and give {} again when you make the learner to load them"
-    bad = [getattr(r, '__name__', repr(r)) for r in self.rules if _ours(r) not in _named.values()]
-    if bad: raise ValueError(f"the rules {', '.join(bad)} are not from this package, {way.format('them','rules=')}")
-    if type(self.tok) not in _kinds.values(): raise ValueError(f"{type(self.tok).__name__} is not from this package, {way.format('it','tok=')}")
-    return dict(self.tok.config(), rules=[r.__name__ for r in self.rules], sep=self.sep)
+    "What is needed to make this tokenizer again: settings, and names of rules; `{'own': name}` stands for what isn't from this package"
+    tok = dict(kind='own', own=_name_of(self.tok)) if self.own[1] else self.tok.config()
+    return dict(tok, rules=[r.__name__ if _ours(r) in _named.values() else {'own':_name_of(r)} for r in self.rules], sep=self.sep)
 
 # %% ../nbs/01_tokenization.ipynb #d16db54f
 @patch
@@ -1109,15 +1193,30 @@ def save_files(self:Tokenizer,
     "Write what `config` can't hold: the SentencePiece model"
     return [self.tok.save(Path(folder)/'spm.model')] if isinstance(self.tok, SubwordTokenizer) else []
 
+def _given(names, given, what, arg):
+    "Each of `names` as one of `given` that has it"
+    left,res = list(given),[]
+    for name in names:
+        f = next((o for o in left if _name_of(o)==name), None)
+        if f is None: raise ValueError(f"this model was made with the {what} {name!r}, which is not from ulmfit_nb and was not saved: give it when you load, {arg}")
+        left.remove(f)
+        res.append(f)
+    return res
+
 @patch(cls_method=True)
 def from_config(cls:Tokenizer,
     cfg:dict,    # As `config` returned it
     folder=None, # Where `save_files` wrote to
-    tok=None,    # A tokenizer of one's own that `cfg` can't name
-    rules=None,  # Rules of one's own that `cfg` can't name
+    tok=None,    # The tokenizer of one's own, if `cfg` names one
+    rules=None,  # The rules of one's own that `cfg` names, in any order
 ):
     "The tokenizer that `cfg` describes"
-    rules = [_named[o] for o in cfg['rules']] if rules is None else rules
+    names = [o['own'] for o in cfg['rules'] if isinstance(o, dict)]
+    own = iter(_given(names, L(rules), 'rule', f"rules=[{', '.join(names)}]"))
+    rules = [next(own) if isinstance(o, dict) else _named[o] for o in cfg['rules']]
+    if cfg['kind']=='own':
+        if isinstance(tok, type): tok = tok()
+        return cls(_given([cfg['own']], [] if tok is None else [tok], 'tokenizer', f"tok={cfg['own']}")[0], rules, sep=cfg['sep'])
     if tok is not None: return cls(tok, rules, sep=cfg['sep'])
     if cfg['kind'] not in _kinds: raise ValueError(f"unknown kind of tokenizer {cfg['kind']!r}; known are {', '.join(_kinds)}")
     kw = {k:v for k,v in cfg.items() if k in ('lang', 'special_toks', 'split_char', 'model_type', 'byte_fallback')}
