@@ -27,7 +27,7 @@ def make_vocab(
     special_toks=None, # Tokens that come first in any case, `text_spec_tok` by default
 )->list:               # Tokens; the id of each is its place in this list
     "The vocabulary: special tokens first, then by frequency, filled with `xxfake` to a multiple of 8"
-    special_toks = list(ifnone(special_toks, text_spec_tok))
+    special_toks = list(ifnone(special_toks, text_default('text_spec_tok')))
     spec = set(special_toks)
     vocab = special_toks + [o for o,c in count.most_common(max_vocab) if c>=min_freq and o not in spec]
     vocab = vocab[:max_vocab]
@@ -278,6 +278,10 @@ class _Counts:
     def most_common(self, n=None): return ((self.toks[i],int(self.counts[i])) for i in np.argsort(-self.counts, kind='stable')[:n].tolist())
 
 # %% ../nbs/02_numericalization.ipynb #ee62ab94
+def _learns(tok):
+    "Does `tok` have to see the texts first? A tokenizer of one's own with a `setup` is asked each time, as in fastai"
+    return hasattr(tok, 'setup') and not (isinstance(tok, SubwordTokenizer) and tok.model is not None)
+
 def _final(toks, counts, vocab=None, min_freq=3, max_vocab=60000):
     "The vocabulary (`vocab` where it is given), the id in it of each of `toks`, and the counts of its tokens"
     if vocab is None: vocab = make_vocab(_Counts(toks, counts), min_freq, max_vocab)
@@ -301,7 +305,7 @@ def from_texts(cls:Corpus,
     "The corpus of `texts`; vocabulary and ids do not depend on `n_workers`"
     if isinstance(texts, str): raise ValueError(f'texts is one string, {texts[:40]!r}: give a list of texts')
     if tokenizer is None: tokenizer = Tokenizer()
-    if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(texts:=list(_checked(texts)), tokenizer.rules)
+    if _learns(tokenizer.tok): tokenizer.tok.setup(texts:=list(_checked(texts)), tokenizer.rules)
     args = texts,tokenizer,(vocab,min_freq,max_vocab),files,(n_workers,chunk_sz,_total(ifnone(files, texts), progress))
     if path is None: return cls._in_memory(*args)
     with _corpus_folder(path) as d: cls._on_disk(d, *args)
@@ -460,6 +464,7 @@ def from_folder(cls:Tokenizer,
     skip_if_exists=True,# Use the corpus that is there, if it was made of the same texts, rules and tokenizer?
     encoding='utf8',    # Of the files
     n_workers=1,        # Processes
+    output_names=None,  # For fastai's signature
 ):
     "A tokenizer that has read the texts below `path` into a corpus, and knows the tokens of each file there"
     path = Path(path)
@@ -468,7 +473,7 @@ def from_folder(cls:Tokenizer,
     res.output_dir = Path(ifnone(output_dir, path.parent/f'{path.name}_corpus'))
     files = _text_files(path, extensions, folders)
     if not files: raise ValueError(f'no text files with extensions {list(L(ifnone(extensions, [".txt"])))} in {path}')
-    if getattr(res.tok, 'model', True) is None: res.tok.setup(L(_read(f, encoding) for f in files), res.rules)
+    if isinstance(res.tok, SubwordTokenizer) and res.tok.model is None: res.tok.setup(L(_read(f, encoding) for f in files), res.rules)
     rel = [f.relative_to(path).as_posix() for f in files]
     c = _reusable(res.output_dir, files, rel, res) if skip_if_exists else None
     if c is None: c = Corpus.from_files(files, res, encoding, path, min_freq=1, max_vocab=None, n_workers=n_workers, path=res.output_dir)
