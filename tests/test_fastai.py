@@ -346,7 +346,7 @@ def block(w):
     return [[type(f) for f in b.type_tfms], b.dl_type, b.type_tfms[1].min_freq, b.type_tfms[1].max_vocab]
 @case('31')
 def block_for_lm(w):
-    b = w.N.TextBlock(w.N.Tokenizer.from_df('text'), vocab=['a'], is_lm=True, seq_len=5)
+    b = w.N.TextBlock(w.N.Tokenizer.from_df('text'), vocab=['xxunk','xxpad','a'], is_lm=True, seq_len=5)
     return [b.dl_type, b.dls_kwargs, b.type_tfms[1].vocab]
 @case('31')
 def block_of_a_folder(w): return [type(f) for f in w.N.TextBlock.from_folder(w.dir, min_freq=1, n_workers=1).type_tfms]
