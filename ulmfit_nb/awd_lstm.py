@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_compact_config', 'dropout_mask', 'RNNDropout',
            'EmbeddingDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder', 'SequentialRNN', 'awd_lstm_lm_split',
-           'awd_lstm_clas_split', 'get_language_model', 'fastai_state_dict', 'has_bf16', 'ReadyLSTM', 'ready_encoder']
+           'awd_lstm_clas_split', 'arch_meta', 'get_language_model', 'fastai_state_dict', 'has_bf16', 'ReadyLSTM',
+           'ready_encoder']
 
 # %% ../nbs/04_awd_lstm.ipynb #daa4ce0a
-import copy, torch
+import copy, sys, torch
 from weakref import WeakKeyDictionary
 from fastcore.all import L, patch
 from torch import nn, Tensor
@@ -226,6 +227,21 @@ def awd_lstm_clas_split(
 _model_meta = {AWD_LSTM: dict(hid_name='emb_sz', config_lm=awd_lstm_lm_config, split_lm=awd_lstm_lm_split,
     config_clas=awd_lstm_clas_config, split_clas=awd_lstm_clas_split)}
 
+def _architectures():
+    "The table above, and fastai's of the same name, where people put their own; not fastai's `AWD_LSTM`, whose place is taken"
+    theirs = getattr(sys.modules.get('fastai.text.models.core'), '_model_meta', {})
+    return {**{k:v for k,v in theirs.items() if k.__module__!='fastai.text.models.awdlstm'}, **_model_meta}
+
+def arch_meta(
+    arch, # `AWD_LSTM`, a class of yours that was put into fastai's `_model_meta`, or the name of either
+)->tuple: # The class; configurations and splitters, dict
+    "An architecture and what belongs to it"
+    found = {k:v for k,v in _architectures().items() if arch in (k, k.__name__)}
+    if found: return list(found.items())[-1]
+    known = ', '.join(o.__name__ for o in _architectures())
+    raise ValueError(f'no configuration is known for {arch}; known: {known} of ulmfit_nb. '
+        'A class of your own is known once it is in fastai.text.models.core._model_meta')
+
 # %% ../nbs/04_awd_lstm.ipynb #5e4ebeae
 def get_language_model(
     arch:type,           # `AWD_LSTM`
@@ -234,8 +250,7 @@ def get_language_model(
     drop_mult:float=1.,  # Multiply every dropout probability by this
 )->SequentialRNN:        # `[encoder, decoder]`
     "A language model: an encoder of `arch` and a linear decoder, by default with tied weights"
-    if arch not in _model_meta: raise ValueError(f'no configuration is known for {arch}; known: {", ".join(a.__name__ for a in _model_meta)} of ulmfit_nb')
-    meta = _model_meta[arch]
+    arch,meta = arch_meta(arch)
     cfg = {**meta['config_lm'], **(config or {})}
     cfg = {k: v*drop_mult if k.endswith('_p') else v for k,v in cfg.items()}
     tie,output_p,bias,init = cfg.pop('tie_weights'),cfg.pop('output_p'),cfg.pop('out_bias'),cfg.pop('init', None)

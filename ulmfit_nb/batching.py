@@ -21,8 +21,8 @@ from .numericalization import *
 from .numericalization import _join_cols
 
 # %% auto #0
-__all__ = ['lay_out', 'ReverseText', 'FlatDocs', 'ResumableDL', 'LMDataLoader', 'PadDocs', 'SortedDL', 'TextBlock', 'ReadText',
-           'TextDataLoaders']
+__all__ = ['lay_out', 'ReverseText', 'own_tfms', 'FlatDocs', 'reads_backwards', 'ResumableDL', 'LMDataLoader', 'PadDocs',
+           'SortedDL', 'TextBlock', 'ReadText', 'TextDataLoaders']
 
 # %% ../nbs/03_batching.ipynb #b3baa62c
 def lay_out(
@@ -56,11 +56,23 @@ class ReverseText(Transform):
 def _first(o): return o[0] if isinstance(o, tuple) else o
 def _direction(backwards): return 'backwards' if backwards else 'forwards'
 
+def _turns(f):
+    "Does the transform `f` turn a document round: `ReverseText`, or fastai's function `reverse_text`?"
+    return isinstance(f, ReverseText) or getattr(f, 'name', '')=='reverse_text' and f(TensorText([1,2,3])).tolist()==[3,2,1]
+
+def own_tfms(
+    fs # Transforms of a text, in their order
+)->list:
+    "Those after the tokenizer that are neither `Numericalize` nor a reversal at the end: a saved model doesn't know them"
+    fs = list(fs)
+    i = next((i for i,f in enumerate(fs) if isinstance(f, Tokenizer)), len(fs))
+    return [f for f in fs[i:len(fs)-(len(fs)>0 and _turns(fs[-1]))] if not isinstance(f, (Tokenizer,Numericalize))]
+
 def _corpus_docs(tl):
     "The numericalized `Corpus` behind a `TfmdLists` and its items' document numbers, `(None,None)` unless all are in it"
     fs = list(tl.tfms.fs)
     tok,num = (first(f for f in fs if isinstance(f, t)) for t in (Tokenizer,Numericalize))
-    if tok is None or num is None or getattr(tok, 'corpus', None) is None: return None,None
+    if tok is None or num is None or getattr(tok, 'corpus', None) is None or own_tfms(fs): return None,None
     items,getters = tl.items,fs[:fs.index(tok)]
     if isinstance(items, pd.DataFrame): items,getters = items.get(tok.tok_text_col, [None]),[]
     docs = []
@@ -81,12 +93,13 @@ class FlatDocs:
         starts,          # Where each item begins in `ids`, (n_items,)
         lens,            # Tokens of each item, (n_items,)
         backwards=False, # Are the items read from their end?
-        flip=None        # Do slices of `ids` still have to be turned round for that? Default: as `backwards`
+        flip=None,       # Do slices of `ids` still have to be turned round for that? Default: as `backwards`
+        fixed=True       # Are the items the same whenever they are read? Not where a transform that isn't known here makes them
     ):
         if isinstance(ids, np.ndarray) and not ids.flags.writeable: ids = np.array(ids) # from a file: torch wants memory that it may write to
         self.ids = torch.as_tensor(ids)
         self.starts,self.lens = torch.as_tensor(starts).long(),torch.as_tensor(lens).long()
-        self.backwards,self.flip = bool(backwards),bool(ifnone(flip, backwards))
+        self.backwards,self.flip,self.fixed = bool(backwards),bool(ifnone(flip, backwards)),fixed
 
     def __len__(self): return len(self.starts)
     def __getitem__(self, i):
@@ -150,14 +163,26 @@ def from_dataset(cls:FlatDocs,
     if isinstance(dataset, Corpus): return cls.from_corpus(dataset, backwards=bool(backwards))
     tl = dataset.tls[0] if isinstance(dataset, Datasets) else dataset
     if not isinstance(tl, TfmdLists): return cls.from_items(dataset, bool(backwards))
-    rev = any(isinstance(f, ReverseText) for f in tl.tfms.fs)
+    fs = list(tl.tfms.fs)
+    rev = any(map(_turns, fs))
     if backwards not in (None, rev):
         raise ValueError(f"The data is read {_direction(rev)}, but backwards={backwards} was asked for; leave backwards out: the data knows its direction")
     corpus,docs = _corpus_docs(tl)
     if corpus is not None: return cls.from_corpus(corpus, docs, rev)
     res = cls.from_items(tl)
     res.backwards = rev # its items are turned round already
+    res.fixed = all(isinstance(f, (Tokenizer,Numericalize)) or _turns(f) for f in fs)
     return res
+
+# %% ../nbs/03_batching.ipynb #73daa904
+def reads_backwards(
+    dls # `DataLoaders` of texts, with loaders of any kind
+)->bool:
+    "Are the documents of `dls` read from their end?"
+    res = getattr(dls, 'backwards', None)
+    if isinstance(res, bool): return res
+    tls = getattr(dls.train_ds, 'tls', [dls.train_ds])
+    return any(map(_turns, getattr(getattr(tls[0], 'tfms', None), 'fs', [])))
 
 # %% ../nbs/03_batching.ipynb #ccac53b2
 class ResumableDL(TfmdDL):
@@ -220,8 +245,12 @@ class LMDataLoader(ResumableDL):
         self.full_bs,bs = bs,min(bs, max(1, (n-1)//world)) # a short text to validate on gets fewer rows
         self.bl = max(n-1, 0)//(bs*world) # length of a mini-stream
         self.n_batches = -(-self.bl//seq_len)
+        self.last_len = self.bl - (self.n_batches-1)*seq_len
         super().__init__(dataset=dataset, bs=bs, num_workers=0, **kwargs)
         self.n = self.n_batches*bs
+
+    @property
+    def items(self): return self.docs # ids of each document
 
     def shuffle_fn(self, idxs): return np.random.default_rng(self.rng.getrandbits(64)).permutation(len(idxs))
 
@@ -311,9 +340,10 @@ class PadDocs(Transform):
     def __init__(self,
         pad_idx:int=1 # Id of `xxpad`
     ): self.pad_idx = pad_idx
-    def encodes(self, b:list):
-        x = torch.nn.utils.rnn.pad_sequence([s[0].as_subclass(torch.Tensor) for s in b], batch_first=True, padding_value=self.pad_idx)
-        return [(TensorText(o),*s[1:]) for o,s in zip(x,b)]
+    def encodes(self, b:list): return list(zip(*[self._padded(o) if i==0 or isinstance(o[0], TensorText) else o for i,o in enumerate(zip(*b))]))
+    def _padded(self, texts):
+        x = torch.nn.utils.rnn.pad_sequence([o.as_subclass(torch.Tensor) for o in texts], batch_first=True, padding_value=self.pad_idx)
+        return [TensorText(o) for o in x]
     def decodes(self, o:TensorText):
         real = (o!=self.pad_idx).nonzero()
         return o[:int(real[-1])+1] if len(real) else o[:0]
@@ -342,10 +372,13 @@ class SortedDL(ResumableDL):
         if res is None: res = self.docs.lens if sort_func is None else [sort_func(self.do_item(i)) for i in range_of(dataset)]
         self.res = np.asarray(res)
 
+    @property
+    def idx_max(self): return int(self.res.argmax()) # number of the longest item
+
     def create_item(self, i):
         "Item `i`, its text straight from the flat ids"
         i = ifnone(i, 0)
-        if isinstance(self.dataset, Datasets) and self.dataset.n_inp==1: return (self.docs[i], *[tl[i] for tl in self.dataset.tls[1:]])
+        if self.docs.fixed and isinstance(self.dataset, Datasets) and self.dataset.n_inp==1: return (self.docs[i], *[tl[i] for tl in self.dataset.tls[1:]])
         return super().create_item(i)
 
     def _new_order(self):
@@ -452,10 +485,12 @@ class ReadText(Transform):
         return isinstance(o, (pd.Series,dict)) and any(isinstance(c, str) for c in cols) and all(c in o for c in cols)
     def encodes(self, row:pd.Series):
         t = self.tok
-        if isinstance(row.get(getattr(t, 'tok_text_col', None)), TokenizedDoc): return row[t.tok_text_col]
+        into = getattr(t, 'tok_text_col', None)
+        if isinstance(row.get(into), TokenizedDoc): return row[into]
         cols = ifnone(getattr(t, 'cols', None), getattr(t, 'text_cols', None))
         if cols is None: raise ValueError("this model was not made from a table, so it isn't known which column holds the text: give that column, df['text']")
         cols = [row.index[c] if isinstance(c, int) and c not in row.index else c for c in L(cols)]
+        if into in row.index and not set(cols) & set(row.index): cols = [into] # a new row may have its text where the tokens go
         return _join_cols(pd.DataFrame([row]), cols, ifnone(t.mark_fields, len(cols)>1))[0]
     def encodes(self, row:dict): return self.encodes(pd.Series(row))
 
@@ -592,3 +627,5 @@ def from_csv(cls:TextDataLoaders,
     if label_delim is not None and one is not False: texts,one = texts+[one],False
     df = first(_csv_parts(file, texts, encoding, errors, label_col=one, **how))
     return cls.from_df(df, path=path, text_col=text_col, label_col=label_col, label_delim=label_delim, **kwargs)
+
+TextDataLoaders.from_csv = delegates(to=TextDataLoaders.from_df)(TextDataLoaders.from_csv)

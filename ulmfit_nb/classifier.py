@@ -12,7 +12,7 @@ from fastcore.all import L, chunked, delegates, first, ifnone, noop, patch
 from fastprogress.fastprogress import progress_bar
 from torch import nn, tensor, Tensor
 from torch.nn import functional as F
-from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Learner, set_seed
+from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, DataLoaders, Learner, default_device, set_seed
 from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import *
 from fastai.callback.tracker import TrackerCallback
@@ -23,10 +23,9 @@ from .texts import *
 from .tokenization import *
 from .numericalization import *
 from .awd_lstm import *
-from .awd_lstm import _model_meta
 from .batching import *
 from .language_model import *
-from .language_model import _arch, _has_read, _load_state, learner_args, text_vocab
+from .language_model import _has_read, _has_vocab, _load_state, learner_args, text_vocab
 
 # %% auto #0
 __all__ = ['recipes', 'SentenceEncoder', 'masked_concat_pool', 'PoolingLinearClassifier', 'get_text_classifier', 'enough_epochs',
@@ -40,7 +39,7 @@ class SentenceEncoder(nn.Module):
         bptt:int,               # Tokens in a chunk; gradients stop at its borders
         module:nn.Module,       # Encoder with `reset()` and a carried state, ids (bs, seq_len) to (bs, seq_len, n_hid)
         pad_idx:int=1,          # Id of the padding token
-        max_len:int|None=72*20, # Pass on at most this many tokens of a document, the last ones in whole chunks; `None`: all
+        max_len:int|None=None,  # Pass on at most this many tokens of a document, the last ones in whole chunks; `None`: all
     ):
         super().__init__()
         if max_len is not None and max_len<bptt: raise ValueError(f'max_len={max_len} is less than one chunk of bptt={bptt} tokens; nothing would be left of a long document')
@@ -86,6 +85,7 @@ class SentenceEncoder(nn.Module):
 def masked_concat_pool(
     output:Tensor, # Activations of each token, (bs, seq_len, n_hid)
     mask:Tensor,   # `True` where padding, (bs, seq_len); each row needs a token
+    bptt:int=None, # For fastai's signature: the last token is found wherever it stands
 )->Tensor:         # (bs, 3*n_hid)
     "[last | max | mean] of each document's activations over its tokens, padding left out (ULMFiT §3.3)"
     toks,pad = ~mask,mask[...,None]
@@ -123,13 +123,14 @@ class PoolingLinearClassifier(nn.Module):
     def __init__(self,
         dims:list,          # Sizes from the pooled input, 3*n_hid, over hidden layers to the number of classes
         ps:list,            # Dropout before each linear layer, one fewer than `dims`
-        *,
+        bptt:int=None,      # For fastai's signature: the last token is found wherever it stands
         y_range:tuple=None, # (low, high) of a target that is a number, reached by a sigmoid
     ):
         super().__init__()
         if len(ps)!=len(dims)-1: raise ValueError(f'{len(dims)-1} linear layers need as many dropouts, but ps has {len(ps)}: {ps}')
         acts = [nn.ReLU(inplace=True)]*(len(dims)-2) + [None]
         layers = [LinBnDrop(n_in, n_out, p=p, act=act) for n_in,n_out,p,act in zip(dims, dims[1:], ps, acts)]
+        self.bptt = bptt
         self.layers = nn.Sequential(*layers, *([] if y_range is None else [SigmoidRange(*y_range)]))
 
     def forward(self,
@@ -158,14 +159,13 @@ def get_text_classifier(
     y_range:tuple=None,     # (low, high) of a target that is a number
 )->SequentialRNN:           # `[SentenceEncoder, PoolingLinearClassifier]`
     "A classifier of whole documents: an encoder of `arch`, pooling, and a small head"
-    if arch not in _model_meta: raise ValueError(f'no configuration is known for {arch}; known: {", ".join(a.__name__ for a in _model_meta)} of ulmfit_nb')
-    meta = _model_meta[arch]
+    arch,meta = arch_meta(arch)
     cfg = {k: v*drop_mult if k.endswith('_p') else v for k,v in {**meta['config_clas'], **_clas_config(config)}.items()}
     lin_ftrs = ifnone(lin_ftrs, [50])
     ps = [cfg.pop('output_p')] + ifnone(ps, [.1]*len(lin_ftrs))
     init = cfg.pop('init', None)
     enc = SentenceEncoder(seq_len, arch(vocab_sz, **cfg), pad_idx=pad_idx, max_len=max_len)
-    head = PoolingLinearClassifier([3*cfg[meta['hid_name']], *lin_ftrs, n_class], ps, y_range=y_range)
+    head = PoolingLinearClassifier([3*cfg[meta['hid_name']], *lin_ftrs, n_class], ps, seq_len, y_range)
     model = SequentialRNN(enc, head)
     return model if init is None else model.apply(init)
 
@@ -302,7 +302,7 @@ def _pipeline(self:TextClassifierLearner):
 def _to_ids(self:TextClassifierLearner, texts, fs):
     "Token ids of each text, or of the file at each path"
     for t in fs[0].run(texts) if all(isinstance(o, str) for o in texts) else map(fs[0], texts):
-        for f in fs[1:]: t = f(t)
+        for f in fs[1:]: t = f(t, split_idx=1)
         yield t.as_subclass(Tensor)
 
 # %% ../nbs/07_classifier.ipynb #9b6ceca9
@@ -313,7 +313,7 @@ def _read(self:TextClassifierLearner, docs, bs, bf16, bar=noop):
     act,dev = getattr(self.loss_func, 'activation', nn.Identity()),next(self.model.parameters()).device
     if self.model.training: self.model.eval()
     enc = copy.copy(self.model[0])
-    enc._modules = dict(enc._modules, module=ready_encoder(enc.module, bf16))
+    enc._modules = dict(enc._modules, module=ready_encoder(enc.module, bf16) if isinstance(enc.module, AWD_LSTM) else enc.module)
     order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
     out = [act(self.model[1].layers(enc.pooled(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))).cpu() for b in bar(list(chunked(order, bs)))]
     out = torch.cat(out)
@@ -466,7 +466,7 @@ def classifier_loss(
 # %% ../nbs/07_classifier.ipynb #1078c3cf
 def _seq_len(dls, seq_len):
     "The chunk length of the data, unless something else was asked for"
-    own = getattr(dls, 'seq_len', None)
+    own = getattr(dls, 'seq_len', None) # loaders of fastai's have none
     if own is None: return ifnone(seq_len, 72)
     if seq_len not in (None, own): raise ValueError(f'the data was made with seq_len={own}, but seq_len={seq_len} was asked for; leave it out, or make the data with TextBlock(…, seq_len={seq_len})')
     return own
@@ -530,6 +530,7 @@ def text_classifier_learner(
     "A learner for a classifier of whole documents, frozen up to its head if pretrained weights were found"
     check_names(kwargs, learner_args(), 'text_classifier_learner', near=inspect.signature(text_classifier_learner).parameters)
     if not 0<=label_smoothing<1: raise ValueError(f'label_smoothing is {label_smoothing}; it can be 0 or more, but less than 1')
+    _has_vocab(dls)
     _check_batches(dls)
     _check_target(dls)
     seq_len,n_out = _seq_len(dls, seq_len),n_out or get_c(dls)
@@ -539,7 +540,7 @@ def text_classifier_learner(
     model = get_text_classifier(arch, len(text_vocab(dls)), n_out, seq_len=seq_len, config=config, drop_mult=drop_mult, **{k:v for k,v in head.items() if k!='n_out'})
     spec = {'kind':'classifier', 'arch':arch.__name__, 'config':config, 'drop_mult':drop_mult, **head}
     if class_weight is not None or label_smoothing: kwargs['loss_func'] = classifier_loss(dls, class_weight, label_smoothing)
-    learn = TextClassifierLearner(dls, model, splitter=_model_meta[arch]['split_clas'], spec=spec, **kwargs)
+    learn = TextClassifierLearner(dls, model, splitter=arch_meta(arch)[1]['split_clas'], spec=spec, **kwargs)
     if n_out==1 and isinstance(learn.loss_func, CrossEntropyLossFlat): raise ValueError(f'there is nothing to tell apart: all texts have the class {dls.vocab[-1][0]!r}')
     return learn.load_pretrained(folder) if folder else learn
 
@@ -588,26 +589,35 @@ def predict_file(self:TextClassifierLearner,
 # %% ../nbs/07_classifier.ipynb #f73fcf3c
 def load_classifier(
     folder:str|Path, # Folder written by `TextClassifierLearner.export`
-    rules=None,      # The user's own rules that it was made with
+    rules:list=None, # The user's own rules that it was made with
     tok=None,        # The user's own tokenizer that it was made with
+    tfms:list=None,  # Transforms of one's own that the text went through after the tokenizer, in their order
 )->TextClassifierLearner:
     "A classifier that `export` saved, ready to answer"
     folder = Path(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
     args = {k:meta[k] for k in ('config','drop_mult','n_out','lin_ftrs','ps','max_len','y_range')}
-    learn = text_classifier_learner(empty_dls(meta, folder, _target_tfms(meta['target'], folder), rules, tok), _arch(meta['arch']), pretrained=False, **args)
+    dls = empty_dls(meta, folder, _target_tfms(meta['target'], folder), rules, tok, tfms)
+    learn = text_classifier_learner(dls, arch_meta(meta['arch'])[0], pretrained=False, **args)
     _load_state(learn.model, tensors, folder)
     learn.pretrained = _has_read(meta, folder.name)
     return learn
 
 # %% ../nbs/07_classifier.ipynb #a29e8de4
 def load_learner(
-    folder:str|Path, # Folder written by `export`
-    rules=None,      # The user's own rules that the model was made with, a list: a file names them, and never runs them
-    tok=None,        # The user's own tokenizer that it was made with
-)->TextLearner:      # A classifier's or a language model's learner
-    "The learner that `export` saved in `folder`"
-    folder = Path(folder)
+    fname:str|Path,     # Folder written by `export`; with or without the ending that fastai gives its files, `.pkl`
+    cpu:bool=True,      # On the CPU? Else on the device that fastai would take
+    pickle_module=None, # For fastai's signature: nothing is pickled
+    rules:list=None,    # The user's own rules that the model was made with: a file names them, and never runs them
+    tok=None,           # The user's own tokenizer that it was made with
+    tfms:list=None,     # Transforms of one's own that the text went through after the tokenizer, in their order
+)->TextLearner:         # A classifier's or a language model's learner
+    "The learner that `export` saved in `fname`"
+    folder = Path(fname)
+    if folder.suffix=='.pkl' and not folder.exists(): folder = folder.with_suffix('')
     if folder.is_file(): raise ValueError(f'{folder} is a file; ulmfit_nb saves folders. If it is a pickle of fastai, and you trust it: fastai.learner.load_learner')
-    return (load_classifier if read_meta(folder/'model.json').get('kind')=='classifier' else load_language_model)(folder, rules, tok)
+    load = load_classifier if read_meta(folder/'model.json').get('kind')=='classifier' else load_language_model
+    learn = load(folder, rules=rules, tok=tok, tfms=tfms)
+    if not cpu: learn.model.to(learn.dls.to(default_device()).device)
+    return learn

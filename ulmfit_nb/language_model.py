@@ -4,11 +4,11 @@
 
 # %% ../nbs/05_language_model.ipynb #0ffc43d3
 from __future__ import annotations
-import copy, hashlib, inspect, json, os, pickle, shutil, sys, tarfile
+import copy, hashlib, inspect, json, os, pickle, re, shutil, sys, tarfile, zipfile
 import http.client, urllib.error, urllib.request
 from contextlib import nullcontext
 from importlib import metadata, resources
-import torch
+import numpy as np, torch
 from fastcore.all import *
 from fastai.basics import Learner, CrossEntropyLossFlat, DataLoaders, get_model, rank_distrib, distrib_barrier, join_path_file
 from fastai.callback.core import Callback
@@ -30,13 +30,12 @@ from .numericalization import *
 from .batching import *
 from .losses import *
 from .awd_lstm import *
-from .awd_lstm import _model_meta
 
 # %% auto #0
 __all__ = ['format_version', 'default_pretrained', 'pretrained_urls', 'match_embeds', 'quantize_rows', 'dequantize_rows',
            'save_weights', 'load_weights', 'read_meta', 'quantize_weights', 'LMCrossEntropy', 'CPUBfloat16',
            'FusedAdam', 'TokenLoss', 'TokenPerplexity', 'TokenMetric', 'TokenSmoothLoss', 'per_token',
-           'TokenRegularizer', 'TextProgress', 'TextLearner', 'check_same_model', 'pretrained_cache',
+           'TokenRegularizer', 'TextProgress', 'TextLearner', 'check_same_model', 'load_torch', 'pretrained_cache',
            'pretrained_places', 'find_pretrained', 'load_fastai_weights', 'download_file', 'extract_files',
            'convert_fastai', 'download_pretrained', 'LMLearner', 'NameSampledLoss', 'num_sampled_for', 'word_sampler',
            'arch_and_pretrained', 'language_model_learner', 'NoItem', 'empty_dls', 'load_language_model']
@@ -416,11 +415,15 @@ class TextLearner(_Formats):
 
     def describe(self)->dict:
         "What is saved beside the weights: how the model was built, its vocabulary, tokenizer, reading direction"
-        tok = getattr(self.dls.train_ds, 'tokenizer', None)
+        tok,v = getattr(self.dls.train_ds, 'tokenizer', None),self.vocab
         cols = {} if getattr(tok, 'cols', None) is None else dict(text_cols=list(tok.cols), mark_fields=tok.mark_fields)
         tok = tok.config() if isinstance(tok, Tokenizer) else None
-        shown = dict(pretrained=self.pretrained, vocab=list(self.vocab), tokenizer=tok, **cols)
-        return dict(self.spec or {}, **shown, seq_len=self.dls.seq_len, backwards=self.dls.backwards)
+        known = dict(pretrained=self.pretrained, vocab=None if v is None else list(v), tokenizer=tok, **cols)
+        res = dict(self.spec or {}, **known, seq_len=self._seq_len(), backwards=reads_backwards(self.dls))
+        return {**res, 'tfms':own} if (own := _tfm_names(self.dls)) else res
+
+    def _device(self): return ifnone(self.dls.device, 'cpu') # loaders made by hand may have none
+    def _seq_len(self): return getattr(next(get_model(self.model).children(), None), 'bptt', None) or getattr(self.dls, 'seq_len', 72)
 
     @delegates(Learner.lr_find)
     def lr_find(self, *args, **kwargs):
@@ -454,8 +457,15 @@ def summary(self:TextLearner):
 # %% ../nbs/05_language_model.ipynb #05a36f52
 def text_vocab(dls):
     "The text vocabulary of `dls`, list of str"
-    v = dls.vocab
+    v = getattr(dls, 'vocab', None)
     return v[0] if isinstance(v, L) else v
+
+def _tfm_names(dls):
+    "Names of the text's transforms after the tokenizer, in their order, if there are others than ours; else an empty list"
+    tls = getattr(dls.train_ds, 'tls', None)
+    fs = list(tls[0].tfms.fs) if tls else []
+    i = next((i for i,f in enumerate(fs) if isinstance(f, Tokenizer)), len(fs))
+    return [type(f).__name__ if isinstance(f, (Numericalize,ReverseText)) else f.name for f in fs[i+1:]] if own_tfms(fs) else []
 
 # %% ../nbs/05_language_model.ipynb #e5e055c2
 def _vocab_difference(a, b):
@@ -477,7 +487,7 @@ def check_same_model(
     if 'backwards' in saved and bool(saved['backwards'])!=bool(mine['backwards']):
         a,b = ('backwards' if o['backwards'] else 'forwards' for o in (saved,mine))
         raise ValueError(f'{where} reads {a}, but the data here is read {b}; build the data with backwards={bool(saved["backwards"])}')
-    if 'vocab' in saved and list(saved['vocab'])!=list(mine['vocab']):
+    if saved.get('vocab') is not None and mine['vocab'] is not None and list(saved['vocab'])!=list(mine['vocab']):
         diff = _vocab_difference(saved['vocab'], mine['vocab'])
         raise ValueError(f"{where} has another vocabulary: {diff}; build the data with the vocabulary of the language model (vocab=dls_lm.vocab)")
 
@@ -535,10 +545,12 @@ def load(self:TextLearner,
     strict=True,   # Must the names of all weights agree?
     **kwargs       # Ignored: options of fastai's pickles
 ):
-    "Load what `save` wrote; refuses weights of another vocabulary, direction or architecture"
+    "Load what `save` wrote, here or in fastai (`file.pth`); refuses weights of another vocabulary, direction or architecture"
     distrib_barrier()
     file = self._file(file)
-    tensors,meta = load_weights(file, device=ifnone(device, self.dls.device))
+    if not file.exists() and not file.with_suffix('.json').exists() and file.with_suffix('.pth').exists():
+        return self._load_fastai(file.with_suffix('.pth'), with_opt, ifnone(device, self._device()), strict)
+    tensors,meta = load_weights(file, device=ifnone(device, self._device()))
     check_same_model(self.describe(), meta, file)
     model = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
     _load_state(get_model(self.model), model, file, strict)
@@ -548,6 +560,57 @@ def load(self:TextLearner,
         if self.opt is None: self.create_opt()
         _opt_from_json(self.opt, tensors, meta['opt'], file)
     return self
+
+# %% ../nbs/05_language_model.ipynb #a73c00f3
+def _number_types():
+    "How numpy pickles a number, in its versions"
+    core = np._core if hasattr(np, '_core') else np.core
+    kinds = [type(np.dtype(o)) for o in ('f4','f8','i4','i8')]
+    return [np.dtype, *kinds, *((core.multiarray.scalar, f'numpy.{o}.multiarray.scalar') for o in ('core','_core'))]
+
+def load_torch(
+    fname,       # File that `torch.save` wrote, e.g. fastai's `.pth`
+    device='cpu' # Where tensors go
+):
+    "What is in `fname`, if that is tensors, numbers, strings and containers of these; nothing that the file says is run"
+    with torch.serialization.safe_globals([L, *_number_types()]):
+        try: return torch.load(fname, map_location=device, weights_only=True)
+        except pickle.UnpicklingError as e:
+            asked = re.search(r'GLOBAL (\S+)', str(e))
+            why = f'it asks for {asked[1]}' if asked else 'it is no file of weights'
+            raise pickle.UnpicklingError(f'{fname} cannot be read safely: {why}. In fastai, learn.save or learn.save_encoder write weights, which can be; '
+                'what learn.export writes is a program') from None
+
+def _say_unchecked(pth): _say_once(f'{pth.name} is a fastai file: it has no vocabulary, so whether it fits this data cannot be checked')
+
+@patch
+def _load_fastai(self:TextLearner, pth, with_opt, device, strict):
+    "Load what fastai's `learn.save` wrote"
+    saved = load_torch(pth, device)
+    both = set(saved)=={'model','opt'}
+    if with_opt and not both: raise ValueError(f"{pth} has no optimizer's state: it was saved with with_opt=False")
+    model = get_model(self.model)
+    if '0.encoder.weight' in (ws := saved['model'] if both else saved) and '0.encoder.weight' not in model.state_dict():
+        raise ValueError(f'{pth} holds a language model, and this is a classifier: load its encoder, saved with save_encoder')
+    _load_state(model, ws, pth, strict)
+    _say_unchecked(pth)
+    if both and with_opt is not False:
+        if self.opt is None: self.create_opt()
+        _opt_from_fastai(self.opt, model, saved['opt'], pth)
+    return self
+
+def _opt_from_fastai(opt, model, saved, pth):
+    "Give `opt` the state of fastai's optimizer, in which each LSTM's `weight_hh_l0` comes before its other parameters"
+    rank = {id(p):i for i,p in enumerate(model.parameters())}
+    for m in model.modules():
+        if isinstance(m, WeightDropLSTM): rank[id(m.weight_hh_l0)] = rank[id(m.weight_ih_l0)]-.5
+    ps,n = [p for pg in opt.param_lists for p in sorted(pg, key=lambda p: rank[id(p)])],len(opt.param_lists)
+    states,hypers = ([dict(o) for o in saved[k]] for k in ('state','hypers'))
+    if not (len(states)==len(ps) and len(hypers)==n and all(s.get('grad_avg', p).shape==p.shape for p,s in zip(ps, states))):
+        raise ValueError(f"the optimizer's state in {pth} is for other parameters than this model has; load it with with_opt=False")
+    state = {id(p):s for p,s in zip(ps, states)}
+    hypers = [{k:v.item() if isinstance(v, np.generic) else v for k,v in h.items()} for h in hypers]
+    opt.load_state_dict({'state':[state[id(p)] for pg in opt.param_lists for p in pg], 'hypers':L(hypers)})
 
 # %% ../nbs/05_language_model.ipynb #b65e4c04
 @patch
@@ -568,8 +631,8 @@ def _read_encoder(file, device='cpu'):
         tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json', device)
         return {k.removeprefix('0.').removeprefix('module.'):v for k,v in tensors.items() if k.startswith('0.')}, meta
     if not file.exists() and not file.with_suffix('.json').exists() and pth.exists():
-        print(f'{pth.name} is a fastai file: it has no vocabulary, so whether it fits this data cannot be checked')
-        return torch.load(pth, map_location=device, weights_only=True), {}
+        _say_unchecked(pth)
+        return load_torch(pth, device), {}
     tensors,meta = load_weights(file, device=device)
     if meta.get('saved')!='encoder': raise ValueError(f"{file} holds a whole model ({meta.get('saved')}), not an encoder: save it with save_encoder")
     return tensors,meta
@@ -581,7 +644,7 @@ def load_encoder(self:TextLearner,
 ):
     "Load a saved encoder and freeze it; refuses one of another vocabulary, direction or architecture"
     distrib_barrier()
-    tensors,meta = _read_encoder(self._file(file), device=ifnone(device, self.dls.device))
+    tensors,meta = _read_encoder(self._file(file), device=ifnone(device, self._device()))
     check_same_model(self.describe(), meta, file)
     _load_state(self.encoder, tensors, file)
     self.pretrained = _has_read(meta, Path(file).stem)
@@ -591,14 +654,17 @@ def load_encoder(self:TextLearner,
 # %% ../nbs/05_language_model.ipynb #18f67704
 @patch
 def export(self:TextLearner,
-    folder='export', # Folder below `path`
-    dtype=None       # Smaller weights: `'int8'`, `'float16'` or `'bfloat16'`; default: as they are
+    fname='export',  # Folder below `path`
+    dtype=None,      # Smaller weights: `'int8'`, `'float16'` or `'bfloat16'`; default: as they are
+    pickle_module=None,  # For fastai's signature: nothing is pickled
+    pickle_protocol=None # For fastai's signature
 )->Path:
     "Save all that is needed to use the model elsewhere: weights, description, tokenizer; as a folder of safetensors and JSON"
     if not self.spec:
         raise ValueError('this learner does not know how its model was built; make it with language_model_learner or text_classifier_learner')
-    tok = self.dls.train_ds.tokenizer
-    folder = self.path/folder
+    tok = getattr(self.dls.train_ds, 'tokenizer', None)
+    if not isinstance(tok, Tokenizer): raise ValueError("the data's texts are not read by ulmfit_nb's Tokenizer, so a saved model could not read others: make the data with ulmfit_nb's TextBlock or TextDataLoaders")
+    folder = self.path/fname
     with atomic_path(folder) as tmp:
         Path(tmp).mkdir(parents=True, exist_ok=True)
         tok.save_files(tmp)
@@ -651,18 +717,23 @@ def _fastai_pair(folder):
 # %% ../nbs/05_language_model.ipynb #fd72774e
 class _OnlyLists(pickle.Unpickler):
     def find_class(self, module, name):
+        if (module,name)==('fastcore.foundation','L'): return L
         raise pickle.UnpicklingError(f'a vocabulary is a list of words, but this file asks for {module}.{name}')
 
 def load_fastai_weights(
     wgts_fname, # fastai's weights, `.pth`
-    vocab_fname # fastai's vocabulary, `.pkl`: a pickled list of str
+    vocab_fname # fastai's vocabulary, `.pkl`: a list of str, by pickle or by `torch.save`
 )->tuple:       # Weights by name, vocabulary
     "A pretrained model of fastai (such as its `wt103` pair), read without running anything that the files say"
-    wgts = torch.load(wgts_fname, map_location='cpu', weights_only=True)
-    with open(vocab_fname, 'rb') as f: vocab = _OnlyLists(f).load()
-    is_words = isinstance(vocab, list) and all(isinstance(o, str) for o in vocab)
+    wgts,vocab = load_torch(wgts_fname),_read_vocab(vocab_fname)
+    if isinstance(vocab, (list,L)) and len(vocab)==2 and not isinstance(vocab[0], str): vocab = vocab[0] # a classifier's: words, labels
+    is_words = isinstance(vocab, (list,L)) and all(isinstance(o, str) for o in vocab)
     if not is_words: raise ValueError(f'{vocab_fname} is no list of words')
-    return wgts.get('model', wgts), vocab
+    return wgts.get('model', wgts), list(vocab)
+
+def _read_vocab(fname):
+    if zipfile.is_zipfile(fname): return load_torch(fname) # torch.save wrote it
+    with open(fname, 'rb') as f: return _OnlyLists(f).load()
 
 # %% ../nbs/05_language_model.ipynb #b22758ef
 def download_file(
@@ -772,18 +843,21 @@ def download_pretrained(
 # %% ../nbs/05_language_model.ipynb #103b2a3f
 @patch
 def load_pretrained(self:TextLearner,
-    wgts_fname,       # Folder of a pretrained model, or fastai's weights (`.pth`)
-    vocab_fname=None, # fastai's vocabulary (`.pkl`), with a `.pth`
+    wgts_fname,       # Folder of a pretrained model, or weights that `save` wrote, here or in fastai (`.pth`)
+    vocab_fname=None, # fastai's vocabulary (`.pkl`), with a `.pth`; ours stands beside the weights
     model=None        # For fastai's signature: which part is loaded follows from the learner's model
 ):
     "Load a pretrained language model, matched to the data's vocabulary, and freeze all but the last group"
     distrib_barrier()
+    back = reads_backwards(self.dls)
     if vocab_fname is None and not (Path(wgts_fname)/'model.json').is_file() and _fastai_pair(wgts_fname):
-        if str(wgts_fname).endswith('-fwd' if self.dls.backwards else '-bwd'):
-            raise ValueError(f"{wgts_fname} reads in the other direction than the data here: build the data with backwards={not self.dls.backwards}")
+        if str(wgts_fname).endswith('-fwd' if back else '-bwd'):
+            raise ValueError(f"{wgts_fname} reads in the other direction than the data here: build the data with backwards={not back}")
         wgts_fname,vocab_fname = _fastai_pair(wgts_fname)
-    if vocab_fname is None:
-        tensors,meta = load_weights(Path(wgts_fname)/'weights.safetensors', Path(wgts_fname)/'model.json')
+    own = Path(wgts_fname).with_suffix('.safetensors')
+    if vocab_fname is None or own.exists() and not Path(wgts_fname).exists():
+        tensors,meta = load_weights(*((own,) if own.exists() else (Path(wgts_fname)/'weights.safetensors', Path(wgts_fname)/'model.json')))
+        if meta['saved']=='checkpoint': tensors = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
         mine = self.describe()
         check_same_model(mine, {k:v for k,v in meta.items() if k!='vocab'}, wgts_fname)
         a,b = (((o.get('tokenizer') or {}).get('kind')) for o in (meta,mine))
@@ -853,7 +927,8 @@ def word_sampler(
     return WordSampler(torch.bincount(docs.ids.flatten().cpu(), minlength=vocab_sz), n)
 
 # %% ../nbs/05_language_model.ipynb #ceab19f7
-def _arch(name): return first(a for a in _model_meta if a.__name__==name)
+def _has_vocab(dls):
+    if text_vocab(dls) is None: raise ValueError('the data has no vocabulary: its texts need a Numericalize, as TextBlock and TextDataLoaders have it')
 
 def _folder_sizes(folder):
     pair = None if (folder/'model.json').is_file() else _fastai_pair(folder)
@@ -868,21 +943,22 @@ def arch_and_pretrained(
     pretrained=True  # True: the default model if it can be found; a name or a folder; False: none
 )->tuple:            # Complete config, folder of the pretrained model or None
     "What a learner is to be made of: sizes from `config`, else from the pretrained model, else full size"
-    if backwards is not None and bool(backwards)!=dls.backwards:
-        direction = 'backwards' if dls.backwards else 'forwards'
+    back = reads_backwards(dls)
+    if backwards is not None and bool(backwards)!=back:
+        direction = 'backwards' if back else 'forwards'
         raise ValueError(f'backwards={backwards} was asked for, but the data is read {direction}; leave it out: the data carries it')
     folder = None
     if pretrained is True:
-        try: folder = find_pretrained(default_pretrained, dls.backwards)
+        try: folder = find_pretrained(default_pretrained, back)
         except FileNotFoundError: _say_once(f"There is no pretrained model '{default_pretrained}' here: starting from random weights, "
             "nothing is frozen (pretrained=False says that this is wanted)")
-    elif pretrained: folder = find_pretrained(pretrained, dls.backwards, download=True)
-    if arch not in _model_meta:
-        raise ValueError(f'no configuration is known for {arch}; known: {", ".join(a.__name__ for a in _model_meta)} of ulmfit_nb')
-    base = dict(_model_meta[arch][kind])
-    check_names(config or {}, [*base, 'init'], 'config')
-    if folder and config is None: base.update(_folder_sizes(folder))
-    return {**base, **(config or {})}, folder
+    elif pretrained: folder = find_pretrained(pretrained, back, download=True)
+    base,config = dict(arch_meta(arch)[1][kind]),config or {}
+    check_names(config, [*base, 'init'], 'config')
+    if folder and all(config.get(k, base[k])==base[k] for k in _sizes): # no size was asked for: a whole config may be a copy with other dropouts
+        base.update(_folder_sizes(folder))
+        config = {k:v for k,v in config.items() if k not in _sizes}
+    return {**base, **config}, folder
 
 # %% ../nbs/05_language_model.ipynb #a19307le
 def learner_args():
@@ -898,18 +974,19 @@ def language_model_learner(
     drop_mult:float=1.,     # Multiplies all dropouts
     backwards:bool=None,    # Reading direction; default, and only sensible value: the data's
     pretrained=True,        # True for the default model, a name, a folder, or False
-    pretrained_fnames=None, # fastai's pair: names of a `.pth` and a `.pkl` below `path/model_dir`
+    pretrained_fnames=None, # Names of weights that `save` wrote, and of a pickled vocabulary, below `path/model_dir`
     num_sampled='auto',     # Training loss: compare with so many words drawn for each batch, not with all; None: with all
     **kwargs
 )->LMLearner:
     "An `LMLearner` for `dls`, pretrained where weights are found"
     check_names(kwargs, learner_args(), 'language_model_learner', near=inspect.signature(language_model_learner).parameters)
     if pretrained_fnames is not None: pretrained = False
+    _has_vocab(dls)
     config,folder = arch_and_pretrained(arch, dls, 'config_lm', config, backwards, pretrained)
     model = get_language_model(arch, len(text_vocab(dls)), config=config, drop_mult=drop_mult)
     spec = dict(kind='language_model', arch=arch.__name__, config=config)
     model[1].lazy,model[1].sampler = True,word_sampler(dls, num_sampled)
-    learn = LMLearner(dls, model, **{'loss_func':LMCrossEntropy(), 'splitter':awd_lstm_lm_split, **kwargs}, spec=spec)
+    learn = LMLearner(dls, model, **{'loss_func':LMCrossEntropy(), 'splitter':arch_meta(arch)[1]['split_lm'], **kwargs}, spec=spec)
     learn.add_cb(NameSampledLoss())
     if pretrained_fnames is not None:
         learn.load_pretrained(*(learn.path/learn.model_dir/f'{o}.{e}' for o,e in zip(pretrained_fnames, ['pth','pkl'])))
@@ -925,29 +1002,40 @@ def empty_dls(
     folder,     # Its folder, where a tokenizer's files are
     y_tfms=None,# Transforms of the target, whose first turns a `NoItem` into a valid target; None for a language model
     rules=None, # The user's own rules that the model was made with
-    tok=None    # The user's own tokenizer that it was made with
+    tok=None,   # The user's own tokenizer that it was made with
+    tfms=None   # Transforms of one's own that the text went through after the tokenizer, in their order
 )->DataLoaders: # Without items, but `test_dl` makes loaders of new texts
     "The data pipeline that an exported model was trained with"
     if not meta.get('tokenizer'): raise ValueError(f'{folder} was saved without its tokenizer, which was not one of ulmfit_nb')
     tkn = Tokenizer.from_config(meta['tokenizer'], folder, tok, rules)
     tkn.cols,tkn.mark_fields = meta.get('text_cols'),meta.get('mark_fields')
-    tfms = [ReadText(tkn), tkn, Numericalize(meta['vocab'])] + [ReverseText()]*bool(meta['backwards'])
+    tfms = [ReadText(tkn), tkn, *_with_own(meta, folder, tfms)]
     is_lm = y_tfms is None
     dsets = Datasets([NoItem()], [tfms] + ([] if is_lm else [y_tfms]), splits=[[0],[0]], n_inp=1)
     dl = (LMDataLoader if is_lm else SortedDL)(dsets.train, seq_len=meta['seq_len'])
     return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=Path(folder).parent)
 
+def _with_own(meta, folder, tfms=None):
+    "The transforms after the tokenizer, those of one's own among them"
+    num,names = Numericalize(meta['vocab']),meta.get('tfms')
+    if names is None: return [num]+[ReverseText()]*bool(meta['backwards'])
+    own,tfms = [o for o in names if o not in ('Numericalize','ReverseText')],list(L(tfms))
+    if len(own)!=len(tfms):
+        raise ValueError(f"{folder} was trained with transforms of one's own, {', '.join(own)}, and {len(tfms)} of these are given: load_learner(folder, tfms=[{', '.join(own)}])")
+    return [num if o=='Numericalize' else ReverseText() if o=='ReverseText' else tfms.pop(0) for o in names]
+
 def load_language_model(
     folder,     # Folder written by `LMLearner.export`, or name of a pretrained model
     rules=None, # The user's own rules that it was made with
-    tok=None    # The user's own tokenizer that it was made with
+    tok=None,   # The user's own tokenizer that it was made with
+    tfms=None   # Transforms of one's own that the text went through after the tokenizer, in their order
 )->LMLearner:
     "A language model that `export` saved, ready to read and write"
     folder = Path(folder)
     if not (folder/'model.json').exists(): folder = find_pretrained(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='language_model': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a language model")
-    learn = language_model_learner(empty_dls(meta, folder, rules=rules, tok=tok), _arch(meta['arch']), config=meta['config'], pretrained=False)
+    learn = language_model_learner(empty_dls(meta, folder, rules=rules, tok=tok, tfms=tfms), arch_meta(meta['arch'])[0], config=meta['config'], pretrained=False)
     _load_state(learn.model, tensors, folder)
     learn.pretrained = _has_read(meta, folder.name)
     learn.model.eval()

@@ -17,7 +17,7 @@ from fastcore.foundation import *
 from fasttransform import Transform
 from .texts import check_texts,read_text
 from .tokenization import *
-from .tokenization import _Numberer,_default,_Places,_TokenizeWithRules,_looked_up,_total
+from .tokenization import _Numberer,_Places,_TokenizeWithRules,_looked_up,_total
 
 # %% ../nbs/02_numericalization.ipynb #8992453f
 def make_vocab(
@@ -27,7 +27,7 @@ def make_vocab(
     special_toks=None, # Tokens that come first in any case, `text_spec_tok` by default
 )->list:               # Tokens; the id of each is its place in this list
     "The vocabulary: special tokens first, then by frequency, filled with `xxfake` to a multiple of 8"
-    special_toks = list(ifnone(special_toks, _default('text_spec_tok')))
+    special_toks = list(ifnone(special_toks, text_default('text_spec_tok')))
     spec = set(special_toks)
     if max_vocab is not None and max_vocab<=len(spec): raise ValueError(f'max_vocab={max_vocab} leaves no room for words, as there are {len(spec)} special tokens: give more')
     vocab = special_toks + [o for o,c in count.most_common(max_vocab) if c>=min_freq and o not in spec]
@@ -275,6 +275,10 @@ class _Counts:
     def most_common(self, n=None): return ((self.toks[i],int(self.counts[i])) for i in np.argsort(-self.counts, kind='stable')[:n].tolist())
 
 # %% ../nbs/02_numericalization.ipynb #ee62ab94
+def _learns(tok):
+    "Does `tok` have to see the texts first? A tokenizer of one's own with a `setup` is asked each time, as in fastai"
+    return hasattr(tok, 'setup') and not (isinstance(tok, SubwordTokenizer) and tok.model is not None)
+
 def _final(toks, counts, vocab=None, min_freq=3, max_vocab=60000):
     "The vocabulary (`vocab` where it is given), the id in it of each of `toks`, and the counts of its tokens"
     if vocab is None: vocab = make_vocab(_Counts(toks, counts), min_freq, max_vocab)
@@ -298,7 +302,7 @@ def from_texts(cls:Corpus,
     "The corpus of `texts`; vocabulary and ids do not depend on `n_workers`"
     if isinstance(texts, str): raise ValueError(f'texts is one string, {texts[:40]!r}: give a list of texts')
     if tokenizer is None: tokenizer = Tokenizer()
-    if getattr(tokenizer.tok, 'model', True) is None: tokenizer.tok.setup(texts:=list(_checked(texts)), tokenizer.rules)
+    if _learns(tokenizer.tok): tokenizer.tok.setup(texts:=list(_checked(texts)), tokenizer.rules)
     args = texts,tokenizer,(vocab,min_freq,max_vocab),files,(n_workers,chunk_sz,_total(ifnone(files, texts), progress))
     if path is None: return cls._in_memory(*args)
     with _corpus_folder(path) as d: cls._on_disk(d, *args)
@@ -458,6 +462,7 @@ def from_folder(cls:Tokenizer,
     encoding='utf8',    # Of the files
     errors='strict',    # What to do with bytes that can't be decoded, as in `read_text`
     n_workers=1,        # Processes
+    output_names=None,  # For fastai's signature
 ):
     "A tokenizer that has read the texts below `path` into a corpus, and knows the tokens of each file there"
     path = Path(path)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'text_spec_tok', 'text_proc_rules',
            'text_postproc_rules', 'fix_html', 'replace_rep', 'replace_wrep', 'spec_add_spaces', 'rm_useless_spaces',
-           'replace_all_caps', 'replace_maj', 'lowercase', 'replace_space', 'BaseTokenizer', 'WordTokenizer',
-           'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'DefaultRules', 'PieceMemo', 'tokenize1', 'on_screen',
-           'run_chunks', 'tokenize_texts', 'decode_spec_tokens', 'Tokenizer']
+           'replace_all_caps', 'replace_maj', 'lowercase', 'replace_space', 'text_default', 'BaseTokenizer',
+           'WordTokenizer', 'SubwordTokenizer', 'CharTokenizer', 'RuleMemo', 'DefaultRules', 'PieceMemo', 'tokenize1',
+           'on_screen', 'run_chunks', 'tokenize_texts', 'decode_spec_tokens', 'Tokenizer']
 
 # %% ../nbs/01_tokenization.ipynb #d3ec9d32
 import atexit,contextlib,gc,hashlib,html,inspect,io,itertools,json,os,pickle,re,sys,threading
@@ -42,12 +42,12 @@ _html = [
 _html = [(next(c for c in ';\\<@.' if c in old), old, new) for old,new in _html] # a single character is found sooner, and most texts have few of these
 
 def fix_html(
-    t:str, # One text
+    x:str, # One text
 )->str:
-    "`t` with the remains of web pages turned back into characters"
+    "`x` with the remains of web pages turned back into characters"
     for mark,old,new in _html:
-        if mark in t: t = t.replace(old, new)
-    return html.unescape(t)
+        if mark in x: x = x.replace(old, new)
+    return html.unescape(x)
 
 # %% ../nbs/01_tokenization.ipynb #7790f825
 _re_rep = re.compile(r'(\S)\1{2,}')
@@ -125,19 +125,23 @@ text_proc_rules = [fix_html, replace_rep, replace_wrep, spec_add_spaces, rm_usel
 text_postproc_rules = [replace_space]
 
 # %% ../nbs/01_tokenization.ipynb #b10de485
-_first_defaults = {k:tuple(globals()[k]) for k in ('text_spec_tok','text_proc_rules','text_postproc_rules')}
-
-def _default(name):
-    "The default list `name`: as changed here, else as changed in fastai's `defaults`, else as it was"
-    mine = list(globals()[name])
-    if tuple(mine)!=_first_defaults[name]: return mine
-    return [_ours(o) for o in getattr(defaults, name, mine)]
-
 _named = {f.__name__:f for f in text_proc_rules+text_postproc_rules}
 
 def _ours(rule):
     "Our rule of that name for one of fastai's, which has the same output"
     return _named.get(rule.__name__, rule) if getattr(rule, '__module__', None)=='fastai.text.core' else rule
+
+# %% ../nbs/01_tokenization.ipynb #1e120507
+def _plain_name(o): return o.__name__ if getattr(o, '__module__', None) in ('fastai.text.core', __name__) else o
+_unchanged = {k:list(map(_plain_name, globals()[k])) for k in ('text_spec_tok','text_proc_rules','text_postproc_rules')}
+
+def text_default(
+    name:str, # `text_spec_tok`, `text_proc_rules` or `text_postproc_rules`
+)->list:
+    "The list of that name: this module's where it was changed here, else fastai's `defaults`, where it may have been changed"
+    mine = list(globals()[name])
+    if list(map(_plain_name, mine))!=_unchanged[name]: return mine
+    return [_ours(o) for o in getattr(defaults, name, mine)]
 
 # %% ../nbs/01_tokenization.ipynb #8b121cfa
 class BaseTokenizer:
@@ -215,7 +219,7 @@ class WordTokenizer:
         special_toks=None, # Words never to split, `text_spec_tok` by default
         buf_sz=5000,       # Has no effect, as texts are streamed one by one; there for fastai's signature
     ):
-        self.lang,self.buf_sz,self.special_toks = lang,buf_sz,list(ifnone(special_toks, _default('text_spec_tok')))
+        self.lang,self.buf_sz,self.special_toks = lang,buf_sz,list(ifnone(special_toks, text_default('text_spec_tok')))
         self._load()
 
     def _load(self):
@@ -233,6 +237,9 @@ class WordTokenizer:
         items, # An iterable of texts
     ):         # A generator of the list of tokens of each
         return (L(self._one(str(t))) for t in items)
+
+    @property
+    def pipe(self): return self.spacy.pipe # fastai's name for spaCy's way from many texts to their tokens
 
     def config(self): return dict(kind=self.kind, lang=self.lang, special_toks=self.special_toks, spacy=version('spacy'))
     def join(self, tokens): return ' '.join(tokens)
@@ -261,14 +268,15 @@ class SubwordTokenizer:
         max_sentences=0,      # Train on a random sample of at most this many lines (more than 100); 0 for all
     ):
         store_attr('vocab_sz,max_vocab_sz,model_type,cache_dir,byte_fallback,normalization,max_sentences,lang')
-        self.special_toks = list(ifnone(special_toks, _default('text_spec_tok')))
+        self.special_toks = list(ifnone(special_toks, text_default('text_spec_tok')))
         self.char_coverage = ifnone(char_coverage, 0.99999 if lang in _eu_langs else 0.9998)
         self.model,self._sp = None,None
         if sp_model is not None: self.model = sp_model if isinstance(sp_model, bytes) else Path(sp_model).read_bytes()
 
     def __call__(self,
-        items, # An iterable of texts
+        items, # An iterable of texts; pieces are learned from them where that has not been done
     ):         # A generator of the list of pieces of each
+        if self.model is None and len(items:=list(items))>1: self.setup(items)
         for b in chunked(items, 500): yield from self.sp.encode([str(t) for t in b], out_type=str, num_threads=1)
 
     def __getstate__(self): return {**self.__dict__, '_sp':None}
@@ -282,6 +290,21 @@ def sp(self:SubwordTokenizer):
         from sentencepiece import SentencePieceProcessor
         self._sp = SentencePieceProcessor(model_proto=self.model)
     return self._sp
+
+@patch(as_prop=True)
+def tok(self:SubwordTokenizer): return None if self.model is None else self.sp # fastai's name for it
+
+@patch(as_prop=True)
+def sp_model(self:SubwordTokenizer):
+    "What makes the same tokenizer again: the path of the trained model if `cache_dir` keeps it, else its bytes"
+    f = self.cache_dir and Path(self.cache_dir)/'spm.model'
+    return f if f and f.exists() and f.read_bytes()==self.model else self.model
+
+@patch
+def __getitem__(self:SubwordTokenizer, k):
+    "`setup(texts)['sp_model']`, for fastai's code"
+    if k!='sp_model': raise KeyError(k)
+    return self.sp_model
 
 @patch(as_prop=True)
 def vocab(self:SubwordTokenizer): return [self.sp.id_to_piece(i) for i in range(self.sp.get_piece_size())]
@@ -362,7 +385,7 @@ class CharTokenizer:
     def __init__(self,
         special_toks=None, # Words never to split, `text_spec_tok` by default
     ):
-        self.special_toks = list(ifnone(special_toks, _default('text_spec_tok')))
+        self.special_toks = list(ifnone(special_toks, text_default('text_spec_tok')))
         self._spec = set(self.special_toks)
 
     def _one(self, t):
@@ -909,7 +932,7 @@ class _TokenizeWithRules:
     def __init__(self, tok=None, rules=None, post_rules=None):
         self.tok = ifnone(tok, WordTokenizer)
         if isinstance(self.tok, type): self.tok = self.tok()
-        self.rules,self.post_rules = L(ifnone(rules, _default('text_proc_rules'))),L(ifnone(post_rules, _default('text_postproc_rules')))
+        self.rules,self.post_rules = L(ifnone(rules, text_default('text_proc_rules'))),L(ifnone(post_rules, text_default('text_postproc_rules')))
         self._set_memo()
 
     def _set_memo(self):
@@ -1130,8 +1153,12 @@ class Tokenizer(Transform):
 
     @property
     def tok(self): return self.run.tok
+    @tok.setter
+    def tok(self, v): self.run = _TokenizeWithRules(v, self.rules, [])
     @property
     def rules(self): return self.run.rules
+    @rules.setter
+    def rules(self, v): self.run = _TokenizeWithRules(self.tok, v, [])
 
     def encodes(self, o:str): return first(self.run([o]))
     def encodes(self, o:Path):
