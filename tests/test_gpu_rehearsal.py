@@ -16,6 +16,7 @@ from ulmfit_nb.ensemble import *
 from ulmfit_nb.estimator import ULMFiTClassifier
 from ulmfit_nb.interpret import *
 from ulmfit_nb.language_model import *
+from ulmfit_nb.tokenization import Tokenizer, WordTokenizer
 from ulmfit_nb.pretraining import Checkpointer, lm_loss, pretrain
 
 formats = ['fp32','fp16','bf16']
@@ -29,22 +30,27 @@ def some_texts(n, seed=0):
 df = pd.DataFrame(dict(text=some_texts(32), label=['a','b']*16, is_valid=[i%8>5 for i in range(32)]))
 texts = df.text[:10].tolist()
 
+tokenizer = Tokenizer(WordTokenizer()) # one for all: to make it takes half a second
+
+@pytest.fixture(autouse=True)
+def one_tokenizer(monkeypatch): monkeypatch.setattr(Tokenizer, 'from_config', lambda *a: tokenizer)
+
 @pytest.fixture
 def card():
     torch.manual_seed(0)
     with Card() as c: yield c
 
 def lm_learner(path, device='cuda', **kw):
-    block = TextBlock.from_df('text', is_lm=True, n_workers=0)
+    block = TextBlock(tokenizer, is_lm=True)
     dls = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter()).dataloaders(df, bs=8, seq_len=12, path=path, device=torch.device(device))
     return language_model_learner(dls, AWD_LSTM, config=small, pretrained=False, **kw)
 
 def clas_learner(path, device='cuda', vocab=None, **kw):
-    blocks = TextBlock.from_df('text', vocab=vocab or [*awd_vocab, *words], n_workers=0),CategoryBlock
+    blocks = TextBlock(tokenizer, vocab or [*special, *words]),CategoryBlock
     dblock = DataBlock(blocks, get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter())
     dls = dblock.dataloaders(df, bs=5, seq_len=10, path=path, device=torch.device(device))
     return text_classifier_learner(dls, AWD_LSTM, config=small, pretrained=False, metrics=accuracy, max_len=20, **kw)
-awd_vocab = 'xxunk xxpad xxbos xxeos xxfld xxrep xxwrep xxup xxmaj'.split()
+special = 'xxunk xxpad xxbos xxeos xxfld xxrep xxwrep xxup xxmaj'.split()
 
 @contextmanager
 def silent(learn):
