@@ -223,7 +223,9 @@ class Card:
         stack.enter_context(_Calls(self))
         return self
 
-    def __exit__(self, *a): return self.stack.__exit__(*a)
+    def __exit__(self, *a):
+        torch.set_autocast_enabled('cpu', False) # which a training that failed may have left on
+        return self.stack.__exit__(*a)
 
 class _Tf32(torch.autograd.Function):
     "A float32 with the ten bits of mantissa that TF32 keeps"

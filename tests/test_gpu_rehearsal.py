@@ -1,5 +1,5 @@
 """The GPU path without a GPU, on tensors that pretend to be on one: nothing is mixed, nobody waits more than said, and 16 bits are the ones that were asked for"""
-import json, math, os, re
+import json, math
 import numpy as np, pandas as pd, pytest, torch
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +8,7 @@ from fastai.basics import Callback, CategoryBlock, ColReader, ColSplitter, DataB
 from torch import nn
 from pretend import Card, cuda, on_card
 import ulmfit_nb.generation
-from ulmfit_nb import awd_lstm, language_model as lm_module
+from ulmfit_nb import cli
 from ulmfit_nb.awd_lstm import *
 from ulmfit_nb.batching import *
 from ulmfit_nb.classifier import *
@@ -311,3 +311,39 @@ def test_estimator(card, tmp_path):
     for device in (None,'cpu'):
         again = ULMFiTClassifier.load(tmp_path/'clf', device)
         assert np.allclose(again.predict_proba(texts), clf.predict_proba(texts), atol=1e-3) and again.language_model().device.type==(device or 'cuda')
+
+def test_commands(folders, capsys):
+    "`ulmfit predict` takes the card if there is one, or what it is told"
+    def say(*args):
+        with pytest.raises(SystemExit) as e: cli.main(list(args))
+        return e.value.code,capsys.readouterr()
+    ask = 'predict',str(folders['clas']),'--json'
+    with Card() as card: code,out = say(*ask, '--', texts[0])
+    assert not code and card.lstms
+    with Card() as card: code,other = say(*ask, '--device', 'cpu', '--', texts[0])
+    assert not code and not card.lstms
+    assert json.loads(out.out)[0]['p_a']==pytest.approx(json.loads(other.out)[0]['p_a'], abs=1e-3)
+    with Card() as card: code,out = say('generate', str(folders['lm']), 'w1', '--n-words', '3', '--json')
+    assert not code and card.lstms and json.loads(out.out)
+    if torch.cuda.is_available(): return
+    code,out = say(*ask, '--device', 'cuda', '--', texts[0])
+    assert code==1 and 'no GPU here' in out.err
+
+def test_imdb_page(tmp_path, monkeypatch, capsys):
+    "The cells of page 20 as a card would run them, at the smallest size"
+    rng,label = np.random.default_rng(0),['neg','pos']
+    def review(i): return dict(text=' '.join(rng.choice(words, rng.integers(8, 25))), label=label[i%2], rating=0, movie=f'm{i//4}', id=i)
+    for part in ('train','test','unsup'): (tmp_path/f'{part}.jsonl').write_text('\n'.join(json.dumps(review(i)) for i in range(48)), encoding='utf8')
+    monkeypatch.setenv('ULMFIT_IMDB', str(tmp_path))
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    cells = json.loads((Path(__file__).parent.parent/'nbs'/'20_imdb.ipynb').read_text(encoding='utf8'))['cells']
+    end = next(i for i,c in enumerate(cells) if ''.join(c['source']).startswith('## At length'))
+    space = {}
+    with Card() as card:
+        for c in cells[:end]:
+            if c['cell_type']!='code': continue
+            exec(compile(''.join(c['source']), f"page 20, cell {c['id']}", 'exec'), space)
+            if 'on_gpu =' in ''.join(c['source']):
+                assert space['on_gpu'] and space['cfg']['n_labelled'] is None
+                space['cfg'].update(max_vocab=100, config=small, bs=8, seq_len=10, lm_epochs=1, valid=.25, recipe=dict(epochs=(1,0,0,1), lrs=(1e-2,)*4))
+    assert set(card.lstms)=={torch.bfloat16,torch.float32} and len(space['results'])==3
