@@ -297,7 +297,8 @@ def pick_device(
     "The device asked for; by default a GPU if there is one"
     here = torch.cuda.is_available()
     device = torch.device(device or ('cuda' if here else 'cpu'))
-    if device.type=='cuda' and not here: raise ValueError(f"device is '{device}', but torch finds no GPU here: leave it out, or device='cpu'")
+    if device.type=='cuda' and not here:
+        raise ValueError(f"device is '{device}', but torch finds no GPU here: leave it out, or device='cpu'")
     return device
 
 # %% ../nbs/04_awd_lstm.ipynb #a9f4bb28
