@@ -296,7 +296,8 @@ def pick_device(
 )->torch.device:
     "The device asked for; by default a GPU if there is one"
     here = torch.cuda.is_available()
-    device = torch.device(device or ('cuda' if here else 'cpu'))
+    try: device = torch.device(device or ('cuda' if here else 'cpu'))
+    except RuntimeError: raise ValueError(f"device is {device!r}; it can be 'cpu' or 'cuda'") from None
     if device.type=='cuda' and not here:
         raise ValueError(f"device is '{device}', but torch finds no GPU here: leave it out, or device='cpu'")
     return device

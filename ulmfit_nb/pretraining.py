@@ -330,7 +330,9 @@ def lm_loss(
     return float(total)/max(n, 1)
 
 _dtypes = dict(bf16=torch.bfloat16, fp16=torch.float16)
-def _autocast(precision, device): return torch.autocast(torch.device(device).type, dtype=_dtypes[precision]) if precision in _dtypes else nullcontext()
+def _autocast(precision, device):
+    if precision not in _dtypes: return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=_dtypes[precision])
 
 # %% ../nbs/05b_pretraining.ipynb #b80aa2f2
 def _cut_log(log, step):
