@@ -33,7 +33,7 @@ texts = df.text[:10].tolist()
 tokenizer = Tokenizer(WordTokenizer()) # one for all: to make it takes half a second
 
 @pytest.fixture(autouse=True)
-def one_tokenizer(monkeypatch): monkeypatch.setattr(Tokenizer, 'from_config', lambda *a: tokenizer)
+def one_tokenizer(monkeypatch): monkeypatch.setattr(Tokenizer, 'from_config', lambda *a, **k: tokenizer)
 
 @pytest.fixture
 def card():

@@ -126,7 +126,7 @@ class Road:
         df,ps,res = self.test(),{},{}
         for d in directions:
             for s in seeds:
-                learn = load_learner(self.out/f'final_{d}_{recipe}_{s}', self.device)
+                learn = load_learner(self.out/f'final_{d}_{recipe}_{s}', device=self.device)
                 with learn.no_bar(): ps[d,s] = learn.predict_proba(df.text.tolist()).cpu()
         labels = list(learn.dls.vocab[1])
         y = torch.tensor([labels.index(o) for o in df.label])

@@ -386,7 +386,8 @@ def shuffle_fn(self:SortedDL, idxs):
     return np.concatenate([batches[0], *middle, *batches[1:][-1:]]).tolist()
 
 # %% ../nbs/03_batching.ipynb #04f81c7e
-_sent = deque(maxlen=8) # tensors on a GPU, their versions, and what they were made of; while they are in here, their memory is nobody else's
+# Tensors on a GPU, their versions, and what they were made of; while they are in here, their memory is nobody else's
+_sent = deque(maxlen=8)
 
 def send(
     t:torch.Tensor,  # Numbers on the host, not to be changed any more
@@ -419,7 +420,8 @@ def _ahead(it):
 @patch
 def create_batches(self:SortedDL, samps):
     it = TfmdDL.create_batches(self, samps)
-    if torch.device(self.device or 'cpu').type!='cuda' or self.pin_memory or torch.utils.data.get_worker_info() is not None: return it
+    in_worker = torch.utils.data.get_worker_info() is not None
+    if torch.device(self.device or 'cpu').type!='cuda' or self.pin_memory or in_worker: return it
     def _there(o): return send(o, self.device, remember=True) if isinstance(o, torch.Tensor) else o
     return (apply(_there, b) for b in _ahead(it))
 

@@ -251,7 +251,8 @@ class _Formats(Learner):
     ):
         "Train in `precision`"
         if precision=='auto': precision = best_precision(self.dls.device or 'cpu')
-        if precision not in ('fp32','fp16','bf16'): raise ValueError(f"precision is {precision!r}; it can be 'fp32', 'fp16', 'bf16' or 'auto'")
+        if precision not in ('fp32','fp16','bf16'):
+            raise ValueError(f"precision is {precision!r}; it can be 'fp32', 'fp16', 'bf16' or 'auto'")
         return getattr(self, f'to_{precision}')()
 
     def to_fp32(self):
