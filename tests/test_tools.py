@@ -182,3 +182,34 @@ def test_sampled_softmax_compares_both_losses(road, tmp_path, monkeypatch):
     assert len({o['valid_loss'] for o in ends.values()})==4
     monkeypatch.setattr(sampled, 'pretrain', None)
     sampled.main(args)
+
+def test_full_size_unless_told_otherwise():
+    "A time limit alone drops nothing, and one pass doesn't end before the time"
+    assert wiki_en.unsaid([])==['--size','full','--bs','256']
+    assert wiki_en.unsaid(['--max-time','25'])==['--max-time','25','--size','full','--bs','256','--epochs','1000']
+    assert wiki_en.unsaid(['--max-time=25','--bs=64','--epochs','2'])==['--max-time=25','--bs=64','--epochs','2','--size','full']
+
+first_gpu_run = tool('first_gpu_run')
+
+def first_run(tmp_path, *more):
+    with pytest.raises(SystemExit) as e: first_gpu_run.main(['--out', str(tmp_path), *more])
+    return e.value.code,[json.loads(o) for o in (tmp_path/'log.jsonl').read_text().splitlines()]
+
+def test_first_gpu_run_on_a_cpu(tmp_path, capsys):
+    "All but the two scripts that have tests of their own above; what says nothing here is skipped and says so"
+    only = [o for o in first_gpu_run.steps if o not in ('imdb_small','beside_fastai')]
+    code,rows = first_run(tmp_path, '--only', *only)
+    assert code==0 and [o['step'] for o in rows]==only and {o['verdict'] for o in rows}=={'ok','skipped'}
+    row = {o['step']:o for o in rows}
+    assert 'CPU' in row['lstm_dtype']['why'] and row['gradients']['relative_difference']['fp32']<1e-6 and row['pretrain']['interrupted']
+    assert row['full']['bf16']['gradient_norms'] and 'no card' in row['full']['note'] and row['versions']['torch']==torch.__version__
+
+def test_first_gpu_run_goes_on_after_a_failure(tmp_path, monkeypatch):
+    "A step that fails is named with its error, the next ones still run, and the exit code tells"
+    def broken(self): raise RuntimeError('cuDNN error')
+    monkeypatch.setattr(first_gpu_run.Run, 'gradients', broken)
+    code,rows = first_run(tmp_path, '--only', 'gradients', 'versions')
+    assert code==1 and [o['verdict'] for o in rows]==['ok','failed'] and rows[1]['error']=='RuntimeError: cuDNN error'
+
+@pytest.mark.slow
+def test_first_gpu_run_whole(tmp_path): assert first_run(tmp_path)[0]==0

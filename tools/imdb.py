@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, torch
 from fastai.basics import Callback, CategoryBlock, ColReader, ColSplitter, DataBlock, accuracy, set_seed
 from functools import partial
 from runs import Log
-from ulmfit_nb.awd_lstm import AWD_LSTM, has_bf16
+from ulmfit_nb.awd_lstm import AWD_LSTM
 from ulmfit_nb.batching import TextBlock
 from ulmfit_nb.classifier import load_learner, recipes, text_classifier_learner
 from ulmfit_nb.ensemble import calibration_error, fit_temperature, with_temperature
@@ -73,7 +73,7 @@ class Road:
         self.lm_texts = pd.DataFrame({'text':[*self.train.text, *unsup.text], 'is_valid':[False]*len(self.train)+aside.tolist()})
         self.test = partial(part, 'test', c['n_test'])
 
-    def precise(self, learn): return learn.to_bf16() if self.bf16 and has_bf16(self.device) else learn
+    def precise(self, learn): return learn.to_precision() if self.bf16 else learn
 
     def language_model(self, direction):
         "Fine-tuned from the pretrained model of this direction, or trained from random weights"
@@ -126,9 +126,7 @@ class Road:
         df,ps,res = self.test(),{},{}
         for d in directions:
             for s in seeds:
-                learn = load_learner(self.out/f'final_{d}_{recipe}_{s}')
-                learn.dls.device = self.device
-                learn.model.to(self.device)
+                learn = load_learner(self.out/f'final_{d}_{recipe}_{s}', device=self.device)
                 with learn.no_bar(): ps[d,s] = learn.predict_proba(df.text.tolist()).cpu()
         labels = list(learn.dls.vocab[1])
         y = torch.tensor([labels.index(o) for o in df.label])

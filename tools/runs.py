@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
-from ulmfit_nb.awd_lstm import AWD_LSTM, has_bf16
+from ulmfit_nb.awd_lstm import AWD_LSTM
 from ulmfit_nb.batching import TextBlock
 from ulmfit_nb.language_model import language_model_learner
 from ulmfit_nb.pretraining import Checkpointer
@@ -73,7 +73,7 @@ def fine_tune(texts, held, folder, pretrained=None, config=None, backwards=False
     dls = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter()).dataloaders(df, bs=bs, seq_len=72, path=folder.parent)
     start = dict(pretrained=str(pretrained), drop_mult=.3) if pretrained else dict(pretrained=False, config=config, drop_mult=.1)
     lm = language_model_learner(dls, AWD_LSTM, **start)
-    if bf16 and has_bf16(): lm.to_bf16()
+    if bf16: lm.to_precision()
     lm.model_dir,losses = folder.name+'.checkpoints',[]
     head,body = lrs or (1e-2, 8e-3 if pretrained else 1e-2) # of 2e-3 to 1e-2, 6e-3 and 1e-2 came out best on 1,500 reviews
     def fit(n, lr, name):

@@ -3,7 +3,7 @@
     python tools/side_by_side.py FOLDER --out nbs/logs/imdb/side_by_side.jsonl      # on a GPU; `--small` shows on a CPU that it works
 
 FOLDER holds train and unsup as JSON lines. Every finished side is a line of the log: tokens per second, seconds and validation loss of each epoch, peak memory. fastai's side
-trains with `to_fp16`; ours does the same, then what suits it best (`to_bf16`, `--best-bs` with the rate scaled). `profile` says where a step of ours spends its time."""
+trains with `to_fp16`; ours does the same, then what suits it best (`to_precision`, `--best-bs` with the rate scaled). `profile` says where a step of ours spends its time."""
 import argparse, gc, json, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
@@ -78,7 +78,7 @@ def lm(side, bs, precision):
     if theirs: learn = fa.TextLearner(dls, fa.get_language_model(fa.AWD_LSTM, len(vocab), config=config), loss_func=fa.CrossEntropyLossFlat(), splitter=fa.awd_lstm_lm_split)
     else: learn = language_model_learner(dls, AWD_LSTM, config=config, pretrained=False)
     learn.model.load_state_dict(fastai_state_dict(first) if theirs else first.state_dict())
-    if on_gpu or precision=='to_bf16': getattr(learn, precision)()
+    if on_gpu or precision=='to_precision': getattr(learn, precision)()
     set_seed(42)
     return dict(epochs(learn, lambda: learn.fit_one_cycle(args.epochs, args.lr*bs/args.bs)), tokens=sum(map(len, parts[0])), bs=bs)
 
@@ -93,7 +93,7 @@ def classifier(side, bs, precision):
     encoder = fastai_state_dict(first[0]) if m is fa else first[0].state_dict()
     (learn.model[0].module if m is fa else learn.encoder).load_state_dict(encoder)
     learn.unfreeze()
-    if on_gpu or precision=='to_bf16': getattr(learn, precision)()
+    if on_gpu or precision=='to_precision': getattr(learn, precision)()
     set_seed(42)
     return dict(epochs(learn, lambda: learn.fit_one_cycle(args.epochs, args.lr*bs/args.bs)), texts=int((~df.is_valid).sum()), bs=bs)
 
@@ -101,7 +101,7 @@ def profile():
     "Where ten steps of our language model spend their time, the ten costliest operations, in milliseconds a step"
     dls = DataLoaders(*[LMDataLoader(o, bs=args.best_bs, seq_len=args.seq_len, device=device) for o in parts], device=device)
     dls.vocab = vocab
-    learn = language_model_learner(dls, AWD_LSTM, config=config, pretrained=False).to_bf16()
+    learn = language_model_learner(dls, AWD_LSTM, config=config, pretrained=False).to_precision()
     acts = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA]*on_gpu
     steps = min(10, len(dls.train)-1)
     dls.train.n_batches = steps
@@ -110,10 +110,10 @@ def profile():
     top = sorted(p.key_averages(), key=lambda o: -getattr(o, key))[:10]
     return dict(milliseconds={o.key:round(getattr(o, key)/1000/steps, 3) for o in top}, steps=steps, **here())
 
-for side,bs,how in (('fastai, ids in memory',args.bs,'to_fp16'), ('ours, same settings',args.bs,'to_fp16'), ('ours, best',args.best_bs,'to_bf16'), ('fastai, TextBlock',args.bs,'to_fp16')):
+for side,bs,how in (('fastai, ids in memory',args.bs,'to_fp16'), ('ours, same settings',args.bs,'to_fp16'), ('ours, best',args.best_bs,'to_precision'), ('fastai, TextBlock',args.bs,'to_fp16')):
     log.run(partial(lm, side, bs, how), job='language model', side=side)
 bs = max(2, args.bs//2)
-for side,bs,how in (('fastai',bs,'to_fp16'), ('ours, same settings',bs,'to_fp16'), ('ours, best',bs,'to_bf16')): log.run(partial(classifier, side, bs, how), job='classifier', side=side)
+for side,bs,how in (('fastai',bs,'to_fp16'), ('ours, same settings',bs,'to_fp16'), ('ours, best',bs,'to_precision')): log.run(partial(classifier, side, bs, how), job='classifier', side=side)
 log.run(profile, job='profile')
 for job in ('language model','classifier'):
     rows = {o['side']:o for o in log.rows if o['job']==job}

@@ -58,6 +58,12 @@ def unpack(folder, to):
     print('missing: '+', '.join(missing) if missing else repr(Corpus.open(to/'corpus')))
     return missing
 
+def unsaid(more):
+    "`more` with what it leaves open: full size, 256 rows, and where a time is set, as many passes as fit into it"
+    given = {o.split('=')[0] for o in more}
+    own = {'--size':'full', '--bs':'256', **({'--epochs':'1000'} if '--max-time' in given else {})}
+    return [*more, *(o for k,v in own.items() if k not in given for o in (k,v))]
+
 def train(to, out, minutes, backwards=False, more=()):
     "Train for `minutes` at most. Is it done?"
     args = [sys.executable, '-m', 'ulmfit_nb', 'pretrain', str(to/'corpus'), '--out', str(out), '--checkpoint', '30', *['--backwards']*backwards, *more]
@@ -148,7 +154,7 @@ def main(args=None):
     if more and a.step!='train': p.error(f"unknown: {' '.join(more)}")
     kw = {k:v for k,v in vars(a).items() if k!='step'}
     if a.step=='train':
-        done = train(**kw, more=['--size','full','--bs','256']*(not more)+more)
+        done = train(**kw, more=unsaid(more))
         raise SystemExit(0 if done else 3)
     globals()[a.step](**kw)
 

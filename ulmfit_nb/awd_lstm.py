@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_compact_config', 'dropout_mask', 'RNNDropout',
            'EmbeddingDropout', 'WeightDropLSTM', 'AWD_LSTM', 'LinearDecoder', 'SequentialRNN', 'awd_lstm_lm_split',
-           'awd_lstm_clas_split', 'arch_meta', 'get_language_model', 'fastai_state_dict', 'has_bf16', 'ReadyLSTM',
-           'ready_encoder']
+           'awd_lstm_clas_split', 'arch_meta', 'get_language_model', 'fastai_state_dict', 'has_bf16', 'best_precision',
+           'pick_device', 'ReadyLSTM', 'ready_encoder']
 
 # %% ../nbs/04_awd_lstm.ipynb #daa4ce0a
 import copy, sys, torch
@@ -74,17 +74,28 @@ class WeightDropLSTM(nn.LSTM):
         super().__init__(n_in, n_out, 1, batch_first=True, bidirectional=bidir)
         self.weight_p = weight_p
 
-    def dropped_weights(self)->list: # The layer's weights in the order that `torch.lstm` wants
-        "The layer's weights, the hidden-to-hidden ones under a new dropout mask"
-        ws = [F.dropout(w, self.weight_p) if n.startswith('weight_hh') else w for n,w in zip(self._flat_weights_names, self._flat_weights)]
-        return _pack(ws) if ws[0].is_cuda else ws
+    def dropped_weights(self,
+        dtype:torch.dtype=None, # Type of what comes back on a GPU; default: that of the weights
+    )->list: # The layer's weights in the order that `torch.lstm` wants
+        "The layer's weights, in training the hidden-to-hidden ones under a new dropout mask"
+        p = self.weight_p if self.training else 0.
+        ws = [F.dropout(w, p) if p and n.startswith('weight_hh') else w for n,w in zip(self._flat_weights_names, self._flat_weights)]
+        return _pack(ws, dtype) if ws[0].is_cuda else ws
 
     def forward(self,
         x:Tensor,  # Input, (bs, seq_len, n_in)
         hx:tuple,  # Hidden and cell state, each (n_dir, bs, n_out)
     )->tuple:      # Output (bs, seq_len, n_dir*n_out), and the new state like `hx`
+        if _bf16_on_gpu(x): return self._in_bf16(x, hx)
         if not (self.training and self.weight_p): return super().forward(x, hx)
         out,h,c = torch.lstm(x, hx, self.dropped_weights(), True, 1, 0., True, self.bidirectional, True)
+        return out,(h,c)
+
+    def _in_bf16(self, x, hx):
+        "Under bfloat16 autocast on a GPU, which by itself would run cuDNN's LSTM in float16"
+        x,*hx = (o.to(torch.bfloat16) for o in (x,*hx))
+        with torch.autocast('cuda', enabled=False):
+            out,h,c = torch.lstm(x, hx, self.dropped_weights(torch.bfloat16), True, 1, 0., self.training, self.bidirectional, True)
         return out,(h,c)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -98,9 +109,12 @@ class WeightDropLSTM(nn.LSTM):
     def extra_repr(self): return f'{super().extra_repr()}, weight_p={self.weight_p:g}'
 
 # %% ../nbs/04_awd_lstm.ipynb #1a751037
-def _pack(ws):
+def _pack(ws, dtype=None):
     "`ws` as views of one block of memory, where cuDNN takes them without copying or warning"
-    return [w.view_as(o) for w,o in zip(torch.cat([w.flatten() for w in ws]).split([w.numel() for w in ws]), ws)]
+    flat = torch.cat([w.flatten() for w in ws])
+    return [w.view_as(o) for w,o in zip((flat if dtype is None else flat.to(dtype)).split([w.numel() for w in ws]), ws)]
+
+def _bf16_on_gpu(x): return x.is_cuda and torch.is_autocast_enabled('cuda') and torch.get_autocast_dtype('cuda')==torch.bfloat16
 
 # %% ../nbs/04_awd_lstm.ipynb #e7096eaf
 class AWD_LSTM(nn.Module):
@@ -283,6 +297,25 @@ def has_bf16(
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()): return False
     return not torch.cpu._is_avx512_supported() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
+# %% ../nbs/04_awd_lstm.ipynb #d1451621
+def best_precision(
+    device='cpu', # Device asked about
+)->str:           # `bf16`, `fp16` or `fp32`
+    "The format in which `device` should train: 16 bits if it gains by that"
+    if torch.device(device).type!='cuda': return 'bf16' if has_bf16(device) else 'fp32'
+    return 'bf16' if has_bf16(device) and (torch.backends.cudnn.version() or 0)>=91300 else 'fp16'
+
+def pick_device(
+    device=None, # `cpu`, `cuda`, `cuda:1`…
+)->torch.device:
+    "The device asked for; by default a GPU if there is one"
+    here = torch.cuda.is_available()
+    try: device = torch.device(device or ('cuda' if here else 'cpu'))
+    except RuntimeError: raise ValueError(f"device is {device!r}; it can be 'cpu' or 'cuda'") from None
+    if device.type=='cuda' and not here:
+        raise ValueError(f"device is '{device}', but torch finds no GPU here: leave it out, or device='cpu'")
+    return device
+
 # %% ../nbs/04_awd_lstm.ipynb #a9f4bb28
 class ReadyLSTM(nn.Module):
     "One LSTM layer with its weights arranged once for this CPU: it reads, and can't be trained"
@@ -310,13 +343,29 @@ def _can_arrange(rnn):
     return (rnn.weight_ih_l0.device.type=='cpu' and rnn.weight_ih_l0.dtype==torch.float32 and not rnn.bidirectional and rnn.bias
         and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight'))
 
+class _HalfLSTM(nn.Module):
+    "An LSTM layer of a GPU with weights of 16 bits: it reads, and can't be trained"
+    def __init__(self, rnn, dtype):
+        super().__init__()
+        self.rnn,self.hidden_size,self.dtype = copy.deepcopy(rnn).to(dtype).eval(),rnn.hidden_size,dtype
+        self.rnn.flatten_parameters()
+
+    def forward(self, x, hx):
+        out,state = self.rnn(x.to(self.dtype), tuple(o.to(self.dtype) for o in hx))
+        return out.to(x.dtype),tuple(o.to(x.dtype) for o in state)
+
+def _for_reading(rnn, dtype):
+    if _can_arrange(rnn): return ReadyLSTM(rnn, dtype)
+    half = rnn.weight_ih_l0.is_cuda and dtype!=torch.float32
+    return _HalfLSTM(rnn, dtype) if half else copy.copy(rnn).eval()
+
 _ready = WeakKeyDictionary()
 
 def _arranged(enc, dtype):
     "`enc` in evaluation mode with arranged layers and nothing dropped"
     res = copy.copy(enc)
     res._modules = dict(enc._modules)
-    res.rnns = nn.ModuleList([ReadyLSTM(r, dtype) if _can_arrange(r) else copy.copy(r).eval() for r in enc.rnns])
+    res.rnns = nn.ModuleList([_for_reading(r, dtype) for r in enc.rnns])
     res.encoder_dp,res.input_dp,res.hidden_dps = enc.encoder,nn.Identity(),nn.ModuleList([nn.Identity()]*enc.n_layers)
     res.training = False
     return res
@@ -325,9 +374,10 @@ def _arranged(enc, dtype):
 @torch.no_grad()
 def ready_encoder(
     enc:AWD_LSTM,    # An encoder; what is done with the result leaves its state alone
-    bf16:bool=False, # Weights of the LSTMs in bfloat16? Only for CPUs that have it
+    bf16:bool=False, # Weights of the LSTMs in bfloat16? For CPUs that have it; on a GPU in `best_precision`
 )->AWD_LSTM:         # In evaluation mode; not to be trained
     "`enc` arranged for reading, with a state of its own; the weights are arranged anew only when one has changed"
+    if enc.encoder.weight.is_cuda: return _on_gpu(enc, bf16)
     if bf16 and not has_bf16(): raise ValueError('this CPU has no bfloat16 instructions, it would be slower with bf16=True: leave it out')
     ws = list(enc.rnns.parameters())
     key = bf16,enc.encoder.weight.data_ptr(),[(w.data_ptr(), w._version) for w in ws]
@@ -338,3 +388,10 @@ def ready_encoder(
     res.reset()
     return res
 
+# %% ../nbs/04_awd_lstm.ipynb #732a488a
+def _on_gpu(enc, bf16):
+    "What `ready_encoder` gives on a GPU: nothing is kept, since to see whether a weight has changed the host would wait for the GPU"
+    half = torch.bfloat16 if best_precision(enc.encoder.weight.device)=='bf16' else torch.float16
+    res = _arranged(enc, half if bf16 else torch.float32)
+    res.reset()
+    return res

@@ -5,11 +5,13 @@
 # %% ../nbs/03_batching.ipynb #b9c47ac9
 from __future__ import annotations
 import csv, inspect
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 import numpy as np, pandas as pd, torch
 from fastcore.all import *
 from fasttransform import Transform
-from fastai.torch_core import num_distrib, rank_distrib
+from fastai.torch_core import apply, num_distrib, rank_distrib
 from fastai.data.all import (TfmdDL, DataLoaders, DataBlock, TransformBlock, CategoryBlock, MultiCategoryBlock, ColReader, ColSplitter,
     GrandparentSplitter, RandomSplitter, Datasets, TfmdLists, parent_label, get_text_files, display_df, explode_types, is_listy)
 from fastai.data.load import DataLoader
@@ -22,7 +24,7 @@ from .numericalization import _join_cols
 
 # %% auto #0
 __all__ = ['lay_out', 'ReverseText', 'own_tfms', 'FlatDocs', 'reads_backwards', 'ResumableDL', 'LMDataLoader', 'PadDocs',
-           'SortedDL', 'TextBlock', 'ReadText', 'TextDataLoaders']
+           'SortedDL', 'send', 'on_host', 'TextBlock', 'ReadText', 'TextDataLoaders']
 
 # %% ../nbs/03_batching.ipynb #b3baa62c
 def lay_out(
@@ -305,7 +307,7 @@ def batch_at(self:LMDataLoader,
     sz = self.bs,min(self.seq_len, self.bl-st)
     st += self.rank*self.bs*self.bl # the first token of this process
     x,y = (stream.as_strided(sz, (self.bl,1), st+o) for o in (0,1))
-    if self.device is not None and stream.device.type!=self.device.type: x,y = x.to(self.device),y.to(self.device)
+    if self.device is not None and stream.device.type!=self.device.type: x,y = send(x, self.device),send(y, self.device)
     return LMTensorText(x),TensorText(y)
 
 # %% ../nbs/03_batching.ipynb #e04a6a43
@@ -415,6 +417,46 @@ def shuffle_fn(self:SortedDL, idxs):
     batches = [idxs[i:i+self.bs] for i in range(0, len(idxs), self.bs)]
     middle = [batches[1:-1][i] for i in rng.permutation(max(0, len(batches)-2))]
     return np.concatenate([batches[0], *middle, *batches[1:][-1:]]).tolist()
+
+# %% ../nbs/03_batching.ipynb #04f81c7e
+# Tensors on a GPU, their versions, and what they were made of; while they are in here, their memory is nobody else's
+_sent = deque(maxlen=8)
+
+def send(
+    t:torch.Tensor,  # Numbers on the host, not to be changed any more
+    device,          # Where they shall be
+    remember=False   # Shall `on_host` find them?
+)->torch.Tensor:
+    "`t` on `device`, without waiting for a GPU to take it"
+    if torch.device(device).type!='cuda' or t.is_cuda: return t.to(device)
+    res = t.pin_memory().to(device, non_blocking=True)
+    if remember and not res.is_inference(): _sent.append((res, res._version, t))
+    return res
+
+def on_host(
+    t:torch.Tensor, # A tensor on any device
+)->torch.Tensor:
+    "The copy on the host of a tensor that was sent, where it is known; else `t` itself"
+    if not t.is_cuda or t.is_inference(): return t
+    def look(o): return o.data_ptr(),o.shape,o.stride(),o.dtype
+    return next((h for o,v,h in list(_sent) if look(o)==look(t) and v==t._version), t)
+
+# %% ../nbs/03_batching.ipynb #0f66e134
+def _ahead(it):
+    "What the generator `it` gives, each made while the one before is used"
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, it, None)
+        while (b := coming.result()) is not None:
+            coming = pool.submit(next, it, None)
+            yield b
+
+@patch
+def create_batches(self:SortedDL, samps):
+    it = TfmdDL.create_batches(self, samps)
+    in_worker = torch.utils.data.get_worker_info() is not None
+    if torch.device(self.device or 'cpu').type!='cuda' or self.pin_memory or in_worker: return it
+    def _there(o): return send(o, self.device, remember=True) if isinstance(o, torch.Tensor) else o
+    return (apply(_there, b) for b in _ahead(it))
 
 # %% ../nbs/03_batching.ipynb #a19301vo
 def _check_vocab(vocab):

@@ -64,8 +64,8 @@ class SentenceEncoder(nn.Module):
             slots[order[first:last], k-skip[first:last]] = torch.arange(n_kept, n_kept+last-first)
             n_kept += last-first
         n_toks = (lens-skip*self.bptt)[order.argsort()]
-        mask = (torch.arange(slots.shape[1]*self.bptt) >= n_toks[:,None]).to(inp.device)
-        outs = torch.cat(kept).index_select(0, slots.flatten().to(inp.device)).view(*mask.shape, -1).masked_fill_(mask[...,None], 0.)
+        mask = send(torch.arange(slots.shape[1]*self.bptt) >= n_toks[:,None], inp.device)
+        outs = torch.cat(kept).index_select(0, send(slots.flatten(), inp.device)).view(*mask.shape, -1).masked_fill_(mask[...,None], 0.)
         n = int(n_toks.max())
         return outs[:,:n],mask[:,:n]
 
@@ -75,11 +75,10 @@ class SentenceEncoder(nn.Module):
 
     def _longest_first(self, inp):
         "`inp` with the longest document first and all padding at the end, its lengths, and where each row came from; both on the CPU"
-        pad = inp==self.pad_idx
-        lens,order = (~pad).sum(1).cpu().sort(descending=True, stable=True)
+        lens,order = (on_host(inp)!=self.pad_idx).sum(1).cpu().sort(descending=True, stable=True)
         if not lens[-1]: raise ValueError(f'document {int(order[-1])} of the batch holds nothing but padding (id {self.pad_idx}); drop empty documents')
-        rows = order.to(inp.device)
-        return inp[rows].gather(1, pad[rows].long().argsort(dim=1, stable=True))[:,:lens[0]],lens,order
+        inp = inp[send(order, inp.device)]
+        return inp.gather(1, (inp==self.pad_idx).long().argsort(dim=1, stable=True))[:,:lens[0]],lens,order
 
 # %% ../nbs/07_classifier.ipynb #e79783e8
 def masked_concat_pool(
@@ -104,18 +103,19 @@ def pooled(self:SentenceEncoder,
     self.reset()
     ids,lens,order = self._longest_first(inp.as_subclass(Tensor))
     skip,a = self._skipped(lens)*self.bptt,0
+    ends,starts,back = send(torch.stack([lens, skip, order.argsort()]), inp.device) # the same where the encoder is
     while a<lens[0]:
         n = int((lens>a).sum()) # documents that go on
         b = min(-(-int(lens[n-1])//step)*step, a+self.bptt, int(lens[0]))
-        out,pos = self.module(ids[:n, a:b]),torch.arange(a, b)
+        out,pos = self.module(ids[:n, a:b]),torch.arange(a, b, device=inp.device)
         if a==0: last,most,total = out.new_zeros(n, out.shape[-1]),out.new_full((n, out.shape[-1]), -torch.inf),out.new_zeros(n, out.shape[-1])
         m = int((lens>b).sum()) # [m:n] end here
-        last[m:n] = out[torch.arange(m, n), lens[m:n]-1-a]
-        pad = ((pos<skip[:n,None]) | (pos>=lens[:n,None])).to(out.device)[...,None]
+        last[m:n] = out[torch.arange(m, n, device=inp.device), ends[m:n]-1-a]
+        pad = ((pos<starts[:n,None]) | (pos>=ends[:n,None]))[...,None]
         most[:n] = torch.maximum(most[:n], out.masked_fill(pad, -torch.inf).amax(1))
         total[:n] += out.masked_fill(pad, 0.).sum(1)
         a = b
-    return torch.cat([last, most, total/(lens-skip)[:,None].to(out.device)], 1)[order.argsort()]
+    return torch.cat([last, most, total/(ends-starts)[:,None]], 1)[back]
 
 # %% ../nbs/07_classifier.ipynb #39438c62
 class PoolingLinearClassifier(nn.Module):
@@ -310,12 +310,13 @@ def _to_ids(self:TextClassifierLearner, texts, fs):
 @torch.no_grad()
 def _read(self:TextClassifierLearner, docs, bs, bf16, bar=noop):
     "Activated scores of documents, in their order"
-    act,dev = getattr(self.loss_func, 'activation', nn.Identity()),next(self.model.parameters()).device
+    act = getattr(self.loss_func, 'activation', nn.Identity())
     if self.model.training: self.model.eval()
     enc = copy.copy(self.model[0])
     enc._modules = dict(enc._modules, module=ready_encoder(enc.module, bf16) if isinstance(enc.module, AWD_LSTM) else enc.module)
     order = sorted(range(len(docs)), key=lambda i: -len(docs[i]))
-    out = [act(self.model[1].layers(enc.pooled(_pad([docs[i] for i in b], enc.pad_idx).to(dev)))).cpu() for b in bar(list(chunked(order, bs)))]
+    def pooled(b): return enc.pooled(send(_pad([docs[i] for i in b], enc.pad_idx), self.device, remember=True))
+    out = [act(self.model[1].layers(pooled(b))).cpu() for b in bar(list(chunked(order, bs)))]
     out = torch.cat(out)
     return torch.empty_like(out).index_copy_(0, tensor(order), out)
 
@@ -332,7 +333,7 @@ def _check_missing(texts):
 def predict_proba(self:TextClassifierLearner,
     texts:list,      # Texts, each a str
     bs:int=128,      # Texts that are read at once
-    bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
+    bf16:bool=False, # LSTMs in 16 bits? For CPUs and GPUs that gain by it
     progress:bool=True, # Show a progress bar, where the learner has one and there is more than a batch?
 )->Tensor:           # (len(texts), n_classes), in the order of `texts`; numbers where the target is a number
     "Probabilities of each class for many texts, read in batches of similar length"
@@ -362,7 +363,7 @@ def predict(self:TextClassifierLearner,
     rm_type_tfms=None, # For fastai's signature
     with_input=False,  # For fastai's signature
     bs:int=128,        # Texts that are read at once, of a list
-    bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
+    bf16:bool=False,   # LSTMs in 16 bits? For CPUs and GPUs that gain by it
 )->tuple:              # Label, its number, probabilities of all classes; of a list: L of labels, and tensors with a row per text
     "The answer for one text, or for many in their order"
     if isinstance(item, pd.DataFrame): raise TypeError("predict takes a text, a row or a list of texts, not a table: predict(df['text'])")
@@ -579,7 +580,7 @@ def predict_file(self:TextClassifierLearner,
     text_col:str=None, # Column of the texts; default: `text`, or the only one
     bs:int=128,        # Texts that are read at once
     chunk:int=4096,    # Texts that are held in memory, sorted by length, and written down together
-    bf16:bool=False,   # LSTM weights in bfloat16? Only for CPUs that have it
+    bf16:bool=False,   # LSTMs in 16 bits? For CPUs and GPUs that gain by it
 )->int:                # How many texts were labelled
     "`label_file` with this classifier"
     target = _target(self.dls)
@@ -592,32 +593,33 @@ def load_classifier(
     rules:list=None, # The user's own rules that it was made with
     tok=None,        # The user's own tokenizer that it was made with
     tfms:list=None,  # Transforms of one's own that the text went through after the tokenizer, in their order
+    device=None,     # `cpu` or `cuda`; default: a GPU if there is one
 )->TextClassifierLearner:
     "A classifier that `export` saved, ready to answer"
     folder = Path(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
     args = {k:meta[k] for k in ('config','drop_mult','n_out','lin_ftrs','ps','max_len','y_range')}
-    dls = empty_dls(meta, folder, _target_tfms(meta['target'], folder), rules, tok, tfms)
+    dls = empty_dls(meta, folder, _target_tfms(meta['target'], folder), rules, tok, tfms, device)
     learn = text_classifier_learner(dls, arch_meta(meta['arch'])[0], pretrained=False, **args)
     _load_state(learn.model, tensors, folder)
     learn.pretrained = _has_read(meta, folder.name)
+    learn.model.to(dls.device)
     return learn
 
 # %% ../nbs/07_classifier.ipynb #a29e8de4
 def load_learner(
     fname:str|Path,     # Folder written by `export`; with or without the ending that fastai gives its files, `.pkl`
-    cpu:bool=True,      # On the CPU? Else on the device that fastai would take
+    cpu:bool=None,      # As in fastai: True for the CPU, False for a GPU if there is one; `device` says it exactly
     pickle_module=None, # For fastai's signature: nothing is pickled
     rules:list=None,    # The user's own rules that the model was made with: a file names them, and never runs them
     tok=None,           # The user's own tokenizer that it was made with
     tfms:list=None,     # Transforms of one's own that the text went through after the tokenizer, in their order
+    device=None,        # `cpu` or `cuda`; default: a GPU if there is one
 )->TextLearner:         # A classifier's or a language model's learner
     "The learner that `export` saved in `fname`"
     folder = Path(fname)
     if folder.suffix=='.pkl' and not folder.exists(): folder = folder.with_suffix('')
     if folder.is_file(): raise ValueError(f'{folder} is a file; ulmfit_nb saves folders. If it is a pickle of fastai, and you trust it: fastai.learner.load_learner')
     load = load_classifier if read_meta(folder/'model.json').get('kind')=='classifier' else load_language_model
-    learn = load(folder, rules=rules, tok=tok, tfms=tfms)
-    if not cpu: learn.model.to(learn.dls.to(default_device()).device)
-    return learn
+    return load(folder, rules=rules, tok=tok, tfms=tfms, device='cpu' if cpu and device is None else device)

@@ -69,6 +69,7 @@ app = typer.Typer(help='ULMFiT: fine-tune a language model on your texts, then c
 
 _json = typer.Option(False, '--json', help='Print one JSON object')
 _quiet = typer.Option(False, '--quiet', help='Show no progress')
+_device = typer.Option(None, help='cpu or cuda; default: a GPU if there is one')
 _forms = 'CSV, TSV, JSON lines (.gz, .xz too), Parquet'
 
 def _report(results, as_json, lines):
@@ -198,6 +199,7 @@ def train(
     both:bool=typer.Option(False, '--both', help='Train a model for each reading direction, and average their answers'),
     balanced:bool=typer.Option(False, '--balanced', help='Errors on rare classes cost more'),
     seed:int=typer.Option(42, help='Seed of sample, split and training'),
+    device:str=_device,
     quiet:bool=_quiet, as_json:bool=_json,
 ):
     "Train language model and classifier on a file of labelled texts; run it again to go on after an interruption."
@@ -213,7 +215,7 @@ def train(
         say = {'auto':True, 'none':False}.get(pretrained, pretrained)
         directions = ('fwd','bwd') if both else ('bwd',) if backwards else ('fwd',)
         r = train_texts(df, out, more, not quiet, size=size, pretrained=say, lm_epochs=lm_epochs, epochs=epochs, bs=bs, num_sampled=_number_or(num_sampled), max_vocab=max_vocab,
-            directions=directions, class_weight='balanced' if balanced else None, random_state=seed)
+            directions=directions, class_weight='balanced' if balanced else None, random_state=seed, device=device)
         res = {**r['results'], 'baseline':bag_of_words(df)}
     _report(res, as_json, _scores(res, res['baseline']) + [f'saved in {out}: use it with  ulmfit predict {out} "some text"'])
 
@@ -242,8 +244,8 @@ def pretrain(
     seq_len:int=typer.Option(70, help='Tokens per row and batch'),
     lr:float=typer.Option(5e-3, help='Highest learning rate of the cycle'),
     drop_mult:float=typer.Option(0.1, help='Multiplies all dropouts'),
-    bf16:bool=typer.Option(None, help='Compute in bfloat16; default: where the processor has it'),
-    device:str=typer.Option(None, help='cpu or cuda; default: a GPU if there is one'),
+    bf16:bool=typer.Option(None, help='Compute in bfloat16; default: in the 16 bits that the device gains by'),
+    device:str=_device,
     seed:int=typer.Option(42, help='Seed of everything random'),
     # How it is watched and kept
     eval_every:int=typer.Option(None, help='Steps between validations; default: ten in all'),
@@ -273,15 +275,15 @@ def _clas_folder(model):
     "The classifier's folder, given it or the folder that `train` wrote"
     return Path(model)/'classifier' if (Path(model)/'classifier'/'model.json').exists() else Path(model)
 
-def _classifier(model):
+def _classifier(model, device=None):
     "The classifiers that `train` wrote, or a single exported one; and their labels"
     from ulmfit_nb.classifier import load_classifier
     from ulmfit_nb.ensemble import Ensemble
     from ulmfit_nb.estimator import ULMFiTClassifier
     if (Path(model)/'estimator.json').exists():
-        clf = ULMFiTClassifier.load(model)
+        clf = ULMFiTClassifier.load(model, device)
         return clf.ensemble_,clf.classes_.tolist()
-    ens = Ensemble([load_classifier(_clas_folder(model))])
+    ens = Ensemble([load_classifier(_clas_folder(model), device=device)])
     if ens.many or not ens.labels: raise ValueError(f'{model} gives several labels, or a number, and not one label per text: use load_classifier and predict_proba in Python')
     return ens,ens.labels
 
@@ -297,7 +299,8 @@ def predict(
     # How it answers
     out:Path=typer.Option(None, help='Write labels and probabilities to this CSV or .jsonl file'),
     bs:int=typer.Option(128, help='Texts that are read at once'),
-    bf16:bool=typer.Option(False, '--bf16', help='Compute in bfloat16: about twice as fast where the processor has it, and almost the same probabilities'),
+    bf16:bool=typer.Option(False, '--bf16', help='Compute in 16 bits: about twice as fast where the processor has it, and almost the same probabilities'),
+    device:str=_device,
     as_json:bool=_json,
 ):
     "Label texts, with probabilities."
@@ -309,7 +312,7 @@ def predict(
         import pandas as pd
         from ulmfit_nb.classifier import label_file
         from ulmfit_nb.texts import stream_texts
-        ens,labels = _classifier(model)
+        ens,labels = _classifier(model, device)
         proba = partial(ens.predict_proba, bs=bs, bf16=bf16)
         reading = _reading(file, encoding, errors, sep, drop_missing) if file else {}
         source = stream_texts(file or texts, text_col, lines=True, **reading)
@@ -333,6 +336,7 @@ def generate(
     n:int=typer.Option(1, help='How many texts'),
     temperature:float=typer.Option(0.75, help='Below 1 the likely words are preferred, above 1 the unlikely ones'),
     seed:int=typer.Option(None, help='The same seed gives the same texts'),
+    device:str=_device,
     as_json:bool=_json,
 ):
     "Write texts in the language model's style."
@@ -341,7 +345,7 @@ def generate(
         from ulmfit_nb.language_model import load_language_model
         import_module('ulmfit_nb.generation') # patches `generate` in
         folder = model/'language_model' if (model/'language_model'/'model.json').exists() else model
-        learn = load_language_model(folder)
+        learn = load_language_model(folder, device=device)
         if seed is not None: set_seed(seed)
         texts = learn.generate([prompt]*n, n_words, temperature=temperature)
     _report(texts, as_json, texts)

@@ -156,7 +156,7 @@ class Ensemble:
     def predict_proba(self,
         texts:list, # Texts, each a str
         bs:int=128, # Texts that are read at once
-        bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
+        bf16:bool=False, # LSTMs in 16 bits? For CPUs and GPUs that gain by it
     )->Tensor:      # (len(texts), n_classes), in the order of `texts`
         "Averaged probabilities at the ensemble's temperature; averages where the target is a number"
         texts,ps = texts if isinstance(texts, (str,pd.DataFrame,pd.Series)) else list(texts),[]
@@ -222,7 +222,8 @@ def load(cls:Ensemble,
     folder:str|Path, # Written by `save`
     rules=None,      # The user's own rules that its classifiers were made with
     tok=None,        # The user's own tokenizer that they were made with
+    device=None,     # `cpu` or `cuda`; default: a GPU if there is one
 )->Ensemble:
     "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
     meta = read_manifest(folder, 'ensemble.json')
-    return cls([load_classifier(Path(folder)/o, rules, tok) for o in meta['members']], meta['temperature'])
+    return cls([load_classifier(Path(folder)/o, rules, tok, device) for o in meta['members']], meta['temperature'])

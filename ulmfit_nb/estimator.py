@@ -155,7 +155,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         calibrate=True,          # Find a temperature on the held-out part?
         checkpoint_dir=None,     # Folder in which an interrupted `fit` finds its state again, if `random_state` is a number
         device=None,             # `cpu` or `cuda`; default: a GPU if there is one
-        bf16=False,              # Train in bfloat16, faster where the processor has it? `auto`: where it has
+        bf16=None,               # Train in bfloat16? `auto`: in what the device gains by; default: that on a GPU, float32 on a CPU
         random_state=42,         # For a result that can be repeated
         verbose=0                # Show progress bars and tables?
     ): store_attr()
@@ -227,7 +227,7 @@ def language_model(self:ULMFiTClassifier,
         if d not in self.directions_: raise ValueError(f'there is no direction {d!r}; there are {self.directions_}')
         if self._folder is None: raise ValueError('this classifier was saved without its language model')
         if not self._folder.is_dir(): raise FileNotFoundError(f'the language model was in {self._folder}, which is gone; load the classifier again from where it is now')
-        self._lms[d] = load_language_model(self._folder/self._part('language_model', d))
+        self._lms[d] = load_language_model(self._folder/self._part('language_model', d), device=self.ensemble_.learners[0].device)
     return self._lms[d]
 
 # %% ../nbs/10_estimator.ipynb #30f1d2f5
@@ -237,7 +237,7 @@ def _check_params(self:ULMFiTClassifier):
     if self.tokenizer not in (None, *_kinds): raise ValueError(f"tokenizer is {self.tokenizer!r}; it can be {', '.join(_kinds)}, or None for the pretrained model's")
     ok = [('fwd',),('bwd',),('fwd','bwd'),('bwd','fwd')]
     if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok: raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), ('bwd',) or ('fwd','bwd')")
-    if self.bf16 not in (True,False,'auto'): raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
+    if self.bf16 not in (None,True,False,'auto'): raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
 
 # %% ../nbs/10_estimator.ipynb #a19311es
 @patch
@@ -327,8 +327,9 @@ def _keep(self:ULMFiTClassifier, name): return [] if self.checkpoint_dir is None
 # %% ../nbs/10_estimator.ipynb #dbdd9846
 @patch
 def _precise(self:ULMFiTClassifier, learn):
-    "`learn`, which trains in bfloat16 where that is asked for"
-    return learn.to_bf16() if self.bf16 is True or self.bf16=='auto' and has_bf16(self._device()) else learn
+    "`learn`, which trains in 16 bits where that is asked for, or on a GPU"
+    auto = 'auto' if self._device().type=='cuda' else 'fp32'
+    return learn.to_precision({None:auto, True:'bf16', False:'fp32'}.get(self.bf16, 'auto'))
 
 # %% ../nbs/10_estimator.ipynb #00db4ef6
 @patch
@@ -499,7 +500,8 @@ def save(self:ULMFiTClassifier,
 # %% ../nbs/10_estimator.ipynb #94481afc
 @patch(cls_method=True)
 def load(cls:ULMFiTClassifier,
-    folder # Written by `save`
+    folder,     # Written by `save`
+    device=None # `cpu` or `cuda`; default: a GPU if there is one
 )->ULMFiTClassifier:
     "The classifier in `folder`; a folder with a file that is missing, changed, cut off or of a newer format is refused"
     folder = Path(folder)
@@ -508,7 +510,7 @@ def load(cls:ULMFiTClassifier,
     res = cls(**{k:_unplain(v) for k,v in meta['params'].items()})
     res.classes_ = np.array(meta['classes'], dtype=meta['dtype'])
     for k in _facts: setattr(res, k+'_', _unplain(meta[k]))
-    res.ensemble_ = Ensemble([load_classifier(folder/res._part('classifier', d)) for d in res.directions_], meta['temperature'])
+    res.ensemble_ = Ensemble([load_classifier(folder/res._part('classifier', d), device=device) for d in res.directions_], meta['temperature'])
     res.history_,res._lms,res._folder = _as_history(meta['history']),{},folder.absolute() if meta['language_models'] else None
     return res
 

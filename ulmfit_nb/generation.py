@@ -163,7 +163,7 @@ def stream_ids(
     rules:TokenRules=None,  # What may follow what; default: anything
     stop:int=None,          # Id at which a text ends before it has its words
     generator:torch.Generator=None, # Source of chance; default: torch's own
-    bf16:bool=False,        # LSTM weights in bfloat16? Only for CPUs that have it
+    bf16:bool=False,        # LSTMs in 16 bits? For CPUs and GPUs that gain by it
     **kwargs                # Temperature and filters, for `next_probs`
 ):                          # At each step a list with the ids of the next whole word of each prompt; empty where there is none
     "Write on from each prompt, all at once, one step of the model per token"
@@ -295,7 +295,7 @@ def generate(self:LMLearner,
     generator:torch.Generator=None, # Source of chance, in place of `seed`
     decoder=None,         # Function of a list of tokens that gives the tokens to join; default: the tokenizer's way back to text
     beams:int=None,       # Search for the likeliest text with this many beams, instead of drawing
-    bf16:bool=False,      # LSTM weights in bfloat16? Only for CPUs that have it
+    bf16:bool=False,      # LSTMs in 16 bits? For CPUs and GPUs that gain by it
     **kwargs              # `top_k`, `top_p`, `min_p`, see `next_probs`
 )->list:                  # Each prompt with what was written, list of str
     "Texts that go on from `prompts`"
@@ -388,7 +388,7 @@ def score_ids(
 def score(self:LMLearner,
     texts:list,      # Texts, list of str
     bs:int=64,       # Texts read at once
-    bf16:bool=False, # LSTM weights in bfloat16? Only for CPUs that have it
+    bf16:bool=False, # LSTMs in 16 bits? For CPUs and GPUs that gain by it
 )->pd.DataFrame:     # A row per text: `text`, `n_tokens`, `log_likelihood`, `perplexity`, and the lists `tokens` and `log_probs`
     "How likely the model finds each text, and each of its tokens given what it read before"
     if isinstance(texts, str): raise ValueError('texts is one string: give a list of texts')

@@ -115,7 +115,7 @@ def _from_embeds(model, emb):
 def _integrate(learn, ens, ids, idx, n_steps, bs):
     "Share of each token of `ids` in the log-odds of class `idx`; the log-odds at the text, and at a text that says nothing"
     model = learn.model.eval()
-    ids = ids.to(learn.dls.device)
+    ids = ids.to(learn.device)
     x = learn.encoder.encoder(ids[None]).detach()
     x0 = torch.where((ids==learn.vocab.index(BOS))[None,:,None], x, 0.)
     levels,weights = (torch.as_tensor(o, dtype=x.dtype, device=x.device)/2 for o in np.polynomial.legendre.leggauss(n_steps))
@@ -224,7 +224,7 @@ def _probs_of_ids(ens, docs):
     ps = []
     for o in ens.learners:
         batch = torch.nn.utils.rnn.pad_sequence([d.flip(0) if o.dls.backwards else d for d in docs], batch_first=True, padding_value=1)
-        with torch.no_grad(): s = o.model.eval()(batch.to(o.dls.device))[0].cpu()
+        with torch.no_grad(): s = o.model.eval()(batch.to(o.device))[0].cpu()
         ps.append(torch.sigmoid(s) if ens.many else s.softmax(1))
     return with_temperature(torch.stack(ps).mean(0), ens.temperature, ens.many)
 

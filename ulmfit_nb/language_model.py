@@ -11,7 +11,8 @@ from importlib import metadata, resources
 import numpy as np, torch
 from fastcore.all import *
 from fastai.basics import Learner, CrossEntropyLossFlat, DataLoaders, get_model, rank_distrib, distrib_barrier, join_path_file
-from fastai.callback.core import Callback
+from fastai.callback.core import CancelStepException, Callback
+from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from fastai.torch_core import to_float
 from fastai.callback.rnn import ModelResetter, RNNCallback, RNNRegularizer
@@ -218,17 +219,40 @@ def _say_once(msg):
     if msg not in _said: print(msg)
     _said.add(msg)
 
+class _MixedPrecision(MixedPrecision):
+    "fastai's, with one wait for the GPU in a step"
+    name,_step_supports_amp_scaling = 'mixed_precision',True # the second one: `step` finds what the scaler knows in `found_inf`
+    def before_step(self):
+        self.skipped = False
+        if not self.scaler.is_enabled(): return
+        self.scaler.unscale_(self)
+        self.scaler.step(self)
+        if self.skipped: raise CancelStepException()
+
+    def step(self):
+        overflow,self.learn.loss = torch.stack([self.found_inf.float(), self.loss.detach().float().mean()]).cpu()
+        self.skipped = bool(overflow)
+
 class _Formats(Learner):
     "A `Learner` that computes in 16 bits on a CPU, too"
     def to_fp16(self, **kwargs):
         "Train in half precision on a GPU; on a CPU stay in float32 and say so"
-        if self._on_gpu(): return super().to_fp16(**kwargs)
+        if self._on_gpu(): return self.to_fp32().add_cb(_MixedPrecision(**kwargs))
         _say_once('to_fp16: there is no GPU, training stays in float32')
         return self
 
     def to_bf16(self):
         "Train in bfloat16, on a GPU or on a CPU"
-        return super().to_bf16() if self._on_gpu() else self.to_fp32().add_cb(CPUBfloat16())
+        return self.to_fp32().add_cb(_MixedPrecision(AMPMode.BF16) if self._on_gpu() else CPUBfloat16())
+
+    def to_precision(self,
+        precision='auto' # `fp32`, `fp16`, `bf16`, or `auto`: what the device of the data gains by
+    ):
+        "Train in `precision`"
+        if precision=='auto': precision = best_precision(self.dls.device or 'cpu')
+        if precision not in ('fp32','fp16','bf16'):
+            raise ValueError(f"precision is {precision!r}; it can be 'fp32', 'fp16', 'bf16' or 'auto'")
+        return getattr(self, f'to_{precision}')()
 
     def to_fp32(self):
         "Train in float32, the default"
@@ -405,6 +429,11 @@ class TextLearner(_Formats):
         "The part of the model that reads"
         enc = get_model(self.model)[0]
         return getattr(enc, 'module', enc)
+
+    @property
+    def device(self)->torch.device:
+        "Where the model is"
+        return next(self.model.parameters()).device
 
     @property
     def vocab(self)->list:
@@ -1003,7 +1032,8 @@ def empty_dls(
     y_tfms=None,# Transforms of the target, whose first turns a `NoItem` into a valid target; None for a language model
     rules=None, # The user's own rules that the model was made with
     tok=None,   # The user's own tokenizer that it was made with
-    tfms=None   # Transforms of one's own that the text went through after the tokenizer, in their order
+    tfms=None,  # Transforms of one's own that the text went through after the tokenizer, in their order
+    device=None # `cpu` or `cuda`; default: a GPU if there is one
 )->DataLoaders: # Without items, but `test_dl` makes loaders of new texts
     "The data pipeline that an exported model was trained with"
     if not meta.get('tokenizer'): raise ValueError(f'{folder} was saved without its tokenizer, which was not one of ulmfit_nb')
@@ -1013,7 +1043,7 @@ def empty_dls(
     is_lm = y_tfms is None
     dsets = Datasets([NoItem()], [tfms] + ([] if is_lm else [y_tfms]), splits=[[0],[0]], n_inp=1)
     dl = (LMDataLoader if is_lm else SortedDL)(dsets.train, seq_len=meta['seq_len'])
-    return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=Path(folder).parent)
+    return DataLoaders(*[dl.new(dsets.new_empty()) for _ in range(2)], path=Path(folder).parent, device=pick_device(device))
 
 def _with_own(meta, folder, tfms=None):
     "The transforms after the tokenizer, those of one's own among them"
@@ -1028,15 +1058,17 @@ def load_language_model(
     folder,     # Folder written by `LMLearner.export`, or name of a pretrained model
     rules=None, # The user's own rules that it was made with
     tok=None,   # The user's own tokenizer that it was made with
-    tfms=None   # Transforms of one's own that the text went through after the tokenizer, in their order
+    tfms=None,  # Transforms of one's own that the text went through after the tokenizer, in their order
+    device=None # `cpu` or `cuda`; default: a GPU if there is one
 )->LMLearner:
     "A language model that `export` saved, ready to read and write"
     folder = Path(folder)
     if not (folder/'model.json').exists(): folder = find_pretrained(folder)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='language_model': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a language model")
-    learn = language_model_learner(empty_dls(meta, folder, rules=rules, tok=tok, tfms=tfms), arch_meta(meta['arch'])[0], config=meta['config'], pretrained=False)
+    dls = empty_dls(meta, folder, rules=rules, tok=tok, tfms=tfms, device=device)
+    learn = language_model_learner(dls, arch_meta(meta['arch'])[0], config=meta['config'], pretrained=False)
     _load_state(learn.model, tensors, folder)
     learn.pretrained = _has_read(meta, folder.name)
-    learn.model.eval()
+    learn.model.to(dls.device).eval()
     return learn

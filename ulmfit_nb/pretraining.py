@@ -177,7 +177,7 @@ _kept = {Recorder:('lrs','iters','losses','values'), ParamScheduler:('hps',), Gr
 
 def _cb_state(cb):
     if hasattr(type(cb), 'state_dict'): return cb.state_dict() # its own: a callback passes on what it lacks to the model
-    if isinstance(cb, MixedPrecision): return dict(scaler=cb.scaler.state_dict())
+    if isinstance(cb, MixedPrecision): return dict(scaler=cb.scaler.state_dict() if cb.scaler else {}) # none after a fit
     res = {k:getattr(cb, k) for t,ks in _kept.items() if isinstance(cb, t) for k in ks if k in vars(cb)}
     if isinstance(cb, Recorder):
         res.update({k:np.array([float(o) for o in res[k]]) for k in ('lrs','losses')})
@@ -313,14 +313,14 @@ def _restore(self:Checkpointer, s):
 def lm_loss(
     learn:LMLearner, # Its model is left as it was
     dl,              # Batches of an `LMDataLoader`
-    bf16=False       # Compute in bfloat16?
+    precision='fp32' # Compute in `fp32`, `bf16` or `fp16`
 )->float:            # Cross-entropy, nats per token
     "Mean loss per token of `learn.model` on `dl`"
     model,encoder = learn.model,learn.encoder
     hidden,training,total,n = encoder.hidden,model.training,0.,0
     model.eval()
     encoder.reset()
-    with torch.no_grad(), _autocast(bf16, learn.dls.device):
+    with torch.no_grad(), _autocast(precision, learn.dls.device):
         for x,y in dl:
             out = model(x.as_subclass(torch.Tensor))[0]
             for o,t in zip(out, y.as_subclass(torch.Tensor)): total += torch.nn.functional.cross_entropy(o.float(), t, reduction='sum')
@@ -329,7 +329,10 @@ def lm_loss(
     encoder.hidden = hidden
     return float(total)/max(n, 1)
 
-def _autocast(bf16, device): return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if bf16 else nullcontext()
+_dtypes = dict(bf16=torch.bfloat16, fp16=torch.float16)
+def _autocast(precision, device):
+    if precision not in _dtypes: return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=_dtypes[precision])
 
 # %% ../nbs/05b_pretraining.ipynb #b80aa2f2
 def _cut_log(log, step):
@@ -345,7 +348,7 @@ def _cut_log(log, step):
 class _Run(Callback):
     "Position in the schedule by steps or time, a log, validation on the way"
     order = 55
-    def __init__(self, log, max_time, eval_every, log_every, bf16, loss_name='loss', progress=False):
+    def __init__(self, log, max_time, eval_every, log_every, precision, loss_name='loss', progress=False):
         store_attr()
         self.used,self.tokens,self.mark = 0.,0,(0,0.)                     # seconds and tokens so far, and where speed was last measured
         self.cpu_used = 0.                                                # seconds of processor time before this process
@@ -410,7 +413,7 @@ def write_loss(self:_Run):
 def validate(self:_Run):
     before = self.time()
     self.evals = int(self.learn.pct_train*10)
-    self.valid_loss = lm_loss(self.learn, self.dls.valid, self.bf16)
+    self.valid_loss = lm_loss(self.learn, self.dls.valid, self.precision)
     self.write(valid_loss=self.valid_loss, perplexity=math.exp(min(self.valid_loss, 700)))
     took = self.time()-before
     if self.progress: print(f'step {self.learn.train_iter:,}, {self.tokens:,} tokens, {before:.0f} s: validation loss {self.valid_loss:.4f}', flush=True)
@@ -479,7 +482,7 @@ def pretrain(
     seq_len=70,        # Tokens per row and batch
     lr=5e-3,           # Highest learning rate of the cycle
     drop_mult=0.1,     # Multiplies all dropouts: with plenty of text, little is needed
-    bf16=None,         # Compute in bfloat16? Default: where the processor has it
+    bf16=None,         # Compute in bfloat16? Default: in what `best_precision` says of the device
     valid=100_000,     # Tokens of whole documents to validate on (at most a tenth of all), their share, or files of other texts
     eval_every=None,   # Steps between validations; default: ten in all
     log_every=50,      # Steps between lines of the log
@@ -506,18 +509,17 @@ def pretrain(
         if v is not None and not v>0: raise ValueError(f'{k} is {v}, but must be above 0')
     if not 0<=drop_mult: raise ValueError(f'drop_mult is {drop_mult}, but must be 0 or more')
     check_names(config or {}, pretrain_configs[size], 'config')
-    device = torch.device(ifnone(device, 'cuda' if torch.cuda.is_available() else 'cpu'))
-    if device.type=='cuda' and not torch.cuda.is_available(): raise ValueError(f"device is '{device}', but there is no GPU here that PyTorch can use: 'cpu'")
+    device = pick_device(device)
     out = Path(out)
     start,tokenizer = _start_of(start, tokenizer, backwards)
     out.mkdir(parents=True, exist_ok=True)
     corpus = prepare_corpus(sources, out/'corpus', tokenizer, vocab_sz, min_freq, text_col, lang, n_workers, read)
-    bf16 = has_bf16(device) if bf16 is None else bf16
+    precision = best_precision(device) if bf16 is None else 'bf16' if bf16 else 'fp32'
     set_seed(seed, reproducible=False)
     dls = _loaders(corpus, valid, bs, seq_len, backwards, device, seed, max_tokens, text_col, out, read)
     num_sampled = num_sampled_for(num_sampled, len(corpus.vocab), device)
-    run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, bf16, 'sampled_loss' if num_sampled else 'loss', progress)
-    must_agree = dict(max_time=max_time, max_tokens=max_tokens, bf16=bf16, seed=seed)
+    run = _Run(out/'log.jsonl', max_time and max_time*60, eval_every, log_every, precision, 'sampled_loss' if num_sampled else 'loss', progress)
+    must_agree = dict(max_time=max_time, max_tokens=max_tokens, bf16=dict(bf16=True, fp32=False).get(precision, precision), seed=seed)
     if num_sampled: must_agree['num_sampled'] = num_sampled
     if start: must_agree['start'] = read_meta(start/'model.json')['sha256']
     else: config = {**pretrain_configs[size], **(config or {})}
@@ -527,7 +529,7 @@ def pretrain(
     learn = language_model_learner(dls, AWD_LSTM, drop_mult=drop_mult, default_cbs=False, cbs=cbs, **how)
     learn.model_dir = '.'
     learn.unfreeze()
-    if bf16: learn.to_bf16()
+    learn.to_precision(precision)
     try: learn.fit_one_cycle(epochs, lr, cbs=[run, ckpt])
     except ValueError as e: raise ValueError(e.args[0].split(':\n\t')[-1]) from None # without the names of callback and event
     facts = dict(tokens=run.tokens, valid_loss=run.valid_loss, seconds=run.seconds, cpu_seconds=round(run.cpu()),
