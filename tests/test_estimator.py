@@ -246,7 +246,7 @@ def test_bad_fit(df, name):
 @pytest.mark.parametrize('kw,says', [(dict(directions='bwd'),'directions'), (dict(directions=()),'directions'), (dict(size='big'),'size'), (dict(tokenizer='bytes'),'tokenizer'),
     (dict(pretrained='no-such'),'no-such'), (dict(class_weight={'lukewarm':2}),'lukewarm'), (dict(class_weight='balance'),"'balanced'"), (dict(monitor='f1'),"'accuracy'"),
     (dict(epochs=(1,)),'four values'), (dict(lrs=1e-2),'four values'), (dict(div=0),'above 0'), (dict(label_smoothing=2),'label_smoothing is 2'), (dict(lm_epochs=-1),'lm_epochs is -1'),
-    (dict(bs=-3),'bs is -3'), (dict(bs=1),'bs is 1; it can be 2 or more'), (dict(max_vocab=0),'max_vocab is 0; it can be 10 or more'), (dict(seq_len=1500),'up to 1440'), (dict(validation_fraction=-.1),'held out'), (dict(validation_fraction=1.),'held out'),
+    (dict(bs=-3),'bs is -3'), (dict(bs=1),'bs is 1; it can be a whole number, 2 or more'), (dict(max_vocab=0),'max_vocab is 0; it can be a whole number, 10 or more'), (dict(seq_len=1500),'up to 1440'), (dict(validation_fraction=-.1),'held out'), (dict(validation_fraction=1.),'held out'),
     (dict(directions=('fwd','bwd'), pretrained='saved'),'reads forwards, but directions')], ids=str)
 def test_bad_settings(df, kw, says, saved, monkeypatch):
     "They are noticed before the language model is trained"

@@ -271,7 +271,7 @@ counts = Counter(['a']*9+['b']*5+['c']*3+['d']*2+['xxbos']*4)
 @case('31')
 def reverse(w): return w.N.reverse_text(torch.tensor([1,2,3]))
 @case('31')
-def vocabulary(w): return [no_fakes(w.N.make_vocab(counts, min_freq=m, max_vocab=v)) for m in (1,2,3,6) for v in (60000, 12, 9)]
+def vocabulary(w): return [no_fakes(w.N.make_vocab(counts, min_freq=m, max_vocab=v)) for m in (1,2,3,6) for v in (60000, 12, 10)]
 @case('31')
 def vocabulary_special(w): return no_fakes(w.N.make_vocab(counts, 1, special_toks=['xxbos','xxnew']))
 @case('31')

@@ -171,7 +171,7 @@ def test_folder_in_two_processes(folder):
 
 def test_folder_bad_bytes(folder):
     (folder/'bad.txt').write_bytes(b'abc\xff')
-    with pytest.raises(ValueError, match=r'bad\.txt is not utf8 at byte 3; give its encoding='): Tokenizer.from_folder(folder)
+    with pytest.raises(ValueError, match=r'bad\.txt: byte 0xff at offset 3 is not utf8; name the file.s encoding='): Tokenizer.from_folder(folder)
     assert not (folder.parent/'data_corpus').exists()
 
 @pytest.mark.parametrize('cols,kw', [('text',{}), ('body',{}), (['title','body'],{}), (['title','body'],dict(mark_fields=False)), ('body',dict(mark_fields=True)), ('body',dict(tok_text_col='toks')), (1,{})])

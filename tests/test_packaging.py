@@ -105,7 +105,7 @@ from ulmfit_nb.all import *
 from pathlib import Path
 df = sentences().sample(300, random_state=1).reset_index(drop=True)
 for back in (False, True):
-    dls = TextDataLoaders.from_df(df, text_col='text', is_lm=True, valid_pct=.2, bs=4, seq_len=10, seed=1, backwards=back, min_freq=1)
+    dls = TextDataLoaders.from_df(df, text_col='text', is_lm=True, valid_pct=.2, bs=4, seq_len=10, seed=1, backwards=back)
     learn = language_model_learner(dls, AWD_LSTM)
     blank = language_model_learner(dls, AWD_LSTM, config=learn.spec['config'], pretrained=False)
     assert Path(find_pretrained(default_pretrained, back)).is_relative_to(Path(sys.argv[1]).resolve())

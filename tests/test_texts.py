@@ -261,8 +261,9 @@ def test_columns_that_cannot_be_meant(small):
     with pytest.raises(ValueError, match='named twice'): read_texts(small, 'text', 'text')
     with pytest.raises(ValueError, match='named twice'): read_texts(small, ['text','text'])
     with pytest.raises(ValueError, match=f"the label is blank in row {small.index[1]} of column 'label'"): check_texts(small.assign(label=['a',' ']*(len(small)//2)), 'text', 'label')
-    for f in (read_texts, check_texts):
-        with pytest.raises(ValueError, match='nothing but blanks'): f(small.assign(text=' '))
+    from ulmfit_nb.batching import TextDataLoaders
+    for f in (read_texts, TextDataLoaders.from_df):
+        with pytest.raises(ValueError, match='nothing but blanks'): f(small.assign(text=' '), text_col='text', label_col='label')
 
 @pytest.mark.parametrize('name', ['gap.csv','gap.jsonl'])
 def test_streams_without_what_is_missing(tmp_path, name):

@@ -216,11 +216,19 @@ def test_memos_are_bounded(txts):
         memo.many([f'w{i}x{j} a{j}-b{i}.' for j in range(50)])
         assert len(memo.places)<700 and len(memo.toks)<1000 and len(memo.flat)<1500
 
-def test_progress_only_where_somebody_looks(txts, capsys):
+def test_progress_only_where_somebody_looks(txts, capsys, monkeypatch):
+    moved = []
+    class Bar:
+        def __init__(self, rng, **kwargs): self.n = len(rng)
+        def update(self, i): moved.append((i,self.n))
+    monkeypatch.setattr('fastprogress.fastprogress.progress_bar', Bar)
+    tokenize_texts(txts[:20], progress=True) # into a file or a pipe
+    assert capsys.readouterr().out=='' and moved==[]
+    monkeypatch.setattr(importlib.import_module('ulmfit_nb.tokenization'), 'on_screen', lambda: True)
     tokenize_texts(txts[:20])
-    assert capsys.readouterr().out==''
+    assert moved==[]
     tokenize_texts(txts[:20], progress=True)
-    assert capsys.readouterr().out!=''
+    assert moved==[(0,20),(20,20)]
 
 def test_rules_at_speed_for_other_tokenizers(txts):
     for tok in (CharTokenizer(), fai.BaseTokenizer()): assert tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok)==fai.tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok, n_workers=0)

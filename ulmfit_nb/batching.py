@@ -541,6 +541,9 @@ def _check_columns(df, text, label, valid_col):
     "A `ValueError` where the columns of `df` that are named can't be what they are named for"
     for c in [*text, *label, *([] if valid_col is None else [valid_col])]: _has_col(df, c)
     if len({*text,*label})<len(text)+len(label): raise ValueError(f"a column is named twice: text_col={text}, label_col={label}")
+    words = [o for c in text for o in df[c]]
+    if words and all(isinstance(o, str) and not o.strip() for o in words):
+        raise ValueError(f"there is nothing but blanks in all rows of column {', '.join(map(repr, text))}")
     if valid_col is None: return
     marks = df[valid_col]
     bad = (~marks.isin([True,False])).to_numpy()

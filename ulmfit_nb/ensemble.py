@@ -226,4 +226,4 @@ def load(cls:Ensemble,
 )->Ensemble:
     "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
     meta = read_manifest(folder, 'ensemble.json')
-    return cls([load_classifier(Path(folder)/o, rules, tok, device) for o in meta['members']], meta['temperature'])
+    return cls([load_classifier(Path(folder)/o, rules, tok, device=device) for o in meta['members']], meta['temperature'])

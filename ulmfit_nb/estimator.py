@@ -256,7 +256,8 @@ def _check_plan(self:ULMFiTClassifier, classes, held):
     for k in ('epochs','lrs'):
         v = getattr(self, k)
         if v is not None and (not hasattr(v, '__len__') or len(v)!=4): raise ValueError(f'{k} is {v!r}; give four values, one for each step of gradual unfreezing')
-    _check_steps(ifnone(self.epochs, (1,)), ifnone(self.lrs, (1,)), ifnone(self.div, 1))
+    epochs = self.epochs if self.epochs is not None and any(self.epochs) else (1,) # none at all: the language model's encoder, and a new head
+    _check_steps(epochs, ifnone(self.lrs, (1,)), ifnone(self.div, 1))
     least = len(text_spec_tok)+1
     counts = dict(lm_epochs=(0,None), bs=(2,None), seq_len=(1,72*20), min_freq=(1,None), max_vocab=(least,None), patience=(1,None))
     shares = dict(drop_mult=(0,None), lm_drop_mult=(0,None), label_smoothing=(0,.999))
@@ -419,6 +420,7 @@ def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed,
     plan = {k:ifnone(getattr(self, k), v) for k,v in clas.recipe().items()}
     watch = dict(monitor=self.monitor, patience=self.patience) if held else {}
     per_step = {i:dict(cbs=self._keep(f'step{i}')) for i in range(len(plan['epochs']))}
+    if not any(plan['epochs']): return clas
     with _quiet(clas, self.verbose): clas.fit_gradual(**plan, **watch, seed=seed+2, cbs=history, per_step=per_step)
     return clas
 

@@ -137,9 +137,7 @@ def check_texts(
     "`df`, once every row has a text and (with `label_col`) a label of at least two kinds; a ValueError says what is wrong, and where"
     for col in L(text_col): _has_col(df, col)
     if not len(df): raise ValueError("no texts: the table has no rows")
-    for col in L(text_col):
-        _check_col(df, col, 'text')
-        _check_words(df[col], f"of column {col!r}")
+    for col in L(text_col): _check_col(df, col, 'text')
     if label_col is None: return df
     _has_col(df, label_col)
     _check_col(df, label_col, 'label', texts=False)
