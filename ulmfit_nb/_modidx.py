@@ -705,6 +705,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ulmfit_nb.losses.LazyLogits.loss': ('losses.html#lazylogits.loss', 'ulmfit_nb/losses.py'),
                                   'ulmfit_nb.losses.WordSampler': ('losses.html#wordsampler', 'ulmfit_nb/losses.py'),
                                   'ulmfit_nb.losses.WordSampler.__init__': ('losses.html#wordsampler.__init__', 'ulmfit_nb/losses.py'),
+                                  'ulmfit_nb.losses.WordSampler.candidates': ('losses.html#wordsampler.candidates', 'ulmfit_nb/losses.py'),
                                   'ulmfit_nb.losses.WordSampler.draw': ('losses.html#wordsampler.draw', 'ulmfit_nb/losses.py'),
                                   'ulmfit_nb.losses.WordSampler.extra_repr': ('losses.html#wordsampler.extra_repr', 'ulmfit_nb/losses.py'),
                                   'ulmfit_nb.losses._LinearCrossEntropy': ('losses.html#_linearcrossentropy', 'ulmfit_nb/losses.py'),

@@ -14,43 +14,42 @@ from torch.nn import functional as F
 class _LinearCrossEntropy(torch.autograd.Function):
     "Loss and gradients in one go: the backward pass only scales them"
     @staticmethod
-    def forward(ctx, h, weight, bias, targ, words, offset, dtype, rows):
-        "`words` are the rows of `weight` that take part, None for all; `offset` is added to their logits"
-        ctx.n,ctx.dtypes,ctx.shape = len(h),[None if o is None else o.dtype for o in (h,weight,bias)],weight.shape
-        w,b = (None if o is None else o.detach() if words is None else o.detach()[words] for o in (weight,bias))
-        if offset is not None: b = offset if b is None else b+offset
-        h,w,b = (None if o is None else o.detach().to(dtype) for o in (h,w,b))
+    def forward(ctx, h, weight, bias, targ, sampler, dtype, rows):
+        "With a `sampler`, each `rows` positions are compared with candidates of their own"
+        ctx.n,ctx.dtypes = len(h),[None if o is None else o.dtype for o in (h,weight,bias)]
+        h,weight,bias = h.detach().to(dtype),weight.detach(),None if bias is None else bias.detach()
         loss,dh = torch.empty(len(h), device=h.device),torch.empty_like(h)
-        dw,db = torch.zeros(w.shape, device=h.device),torch.zeros(len(w), device=h.device)
-        z,dw1 = h.new_empty(min(rows, len(h)), len(w)),torch.empty_like(w)
-        p = torch.empty_like(z)
-        for hc,yc,lc,dc in zip(*[o.split(rows) for o in (h,targ[:,None],loss,dh)]):
-            zc,pc = z[:len(hc)],p[:len(hc)]
-            torch.mm(hc, w.t(), out=zc) if b is None else torch.addmm(b, hc, w.t(), out=zc)
-            torch.softmax(zc, 1, out=pc)
-            lc.copy_(zc.amax(1).float() - pc.amax(1).float().log() - zc.gather(1, yc)[:,0].float())
-            pc.scatter_add_(1, yc, pc.new_full(yc.shape, -1)) # now the gradient with respect to the logits
-            torch.mm(pc, w, out=dc)
-            dw += torch.mm(pc.t(), hc, out=dw1)
-            if bias is not None: db += pc.sum(0, dtype=torch.float32)
-        ctx.save_for_backward(dh, dw, db, words)
+        dw,db = torch.zeros(weight.shape, device=h.device),torch.zeros(len(weight), device=h.device)
+        if sampler is None: w,b = weight.to(dtype),None if bias is None else bias.to(dtype)
+        for hc,yc,lc,dc in zip(*[o.split(rows) for o in (h,targ,loss,dh)]):
+            if sampler is not None:
+                words,yc,offset = sampler.candidates(yc)
+                w,b = weight[words].to(dtype),(offset if bias is None else bias[words]+offset).to(dtype)
+            z = torch.mm(hc, w.t()) if b is None else torch.addmm(b, hc, w.t())
+            p = torch.softmax(z, 1)
+            yc = yc[:,None]
+            lc.copy_(z.amax(1).float() - p.amax(1).float().log() - z.gather(1, yc)[:,0].float())
+            p.scatter_add_(1, yc, p.new_full(yc.shape, -1)) # now the gradient with respect to the logits
+            torch.mm(p, w, out=dc)
+            dwc,dbc = torch.mm(p.t(), hc),p.sum(0, dtype=torch.float32)
+            if sampler is None: dw,db = dw.add_(dwc),db.add_(dbc)
+            else: dw,db = dw.index_add_(0, words, dwc.float()),db.index_add_(0, words, dbc)
+        ctx.save_for_backward(dh, dw, db)
         return loss.mean()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, g):
-        *grads,words = ctx.saved_tensors
-        dh,dw,db = (o*(g/ctx.n) for o in grads)
-        if words is not None: dw,db = (o.new_zeros(n, *o.shape[1:]).index_copy_(0, words, o) for n,o in zip(ctx.shape[:1]*2, (dw,db)))
-        return *(None if t is None else o.to(t) for o,t in zip((dh,dw,db), ctx.dtypes)),*[None]*5
+        grads = [None if t is None else (o*(g/ctx.n)).to(t) for o,t in zip(ctx.saved_tensors, ctx.dtypes)]
+        return *grads,*[None]*4
 
 # %% ../nbs/04a_losses.ipynb #03c1099c
-def _in_one_go(hidden, weight, bias, targ, rows, words=None, offset=None):
+def _in_one_go(hidden, weight, bias, targ, rows, sampler=None):
     dev = hidden.device.type
     dtype = torch.get_autocast_dtype(dev) if torch.is_autocast_enabled(dev) else hidden.dtype
     rows = rows or (256 if dev=='cpu' else 4096)
     with torch.autocast(dev, enabled=False):
-        return _LinearCrossEntropy.apply(hidden.reshape(-1, hidden.size(-1)), weight, bias, targ.reshape(-1), words, offset, dtype, rows)
+        return _LinearCrossEntropy.apply(hidden.reshape(-1, hidden.size(-1)), weight, bias, targ.reshape(-1), sampler, dtype, rows)
 
 def linear_cross_entropy(
     hidden:Tensor,    # What the decoder reads, (…, n_hid)
@@ -90,6 +89,17 @@ class WordSampler(nn.Module):
         at = torch.arange(n, device=device)+torch.rand(n, dtype=torch.float64, device=device)
         return self.order[torch.searchsorted(self.ends, at, right=True).clamp_(max=len(self.order)-1)]
 
+    def candidates(self,
+        targ:Tensor, # The words that came, (n,)
+    )->tuple:        # Ids of the candidates, (m,); where the words that came are among them, (n,); what to add to their logits, (m,)
+        "The words that came and those of a new draw"
+        there = torch.zeros(len(self.chance), dtype=torch.bool, device=targ.device)
+        there[self.draw()],there[targ] = True,True
+        words,place = there.nonzero()[:,0],there.cumsum(0)-1
+        offset = self.chance.log().neg()
+        offset[targ] = 0. # they are there whatever is drawn
+        return words,place[targ],offset[words]
+
     def extra_repr(self): return f'num_sampled={self.num_sampled}, vocab_sz={len(self.order)}'
 
 def _shares(sizes, n):
@@ -103,22 +113,15 @@ def _shares(sizes, n):
 
 # %% ../nbs/04a_losses.ipynb #361673c8
 def sampled_softmax_loss(
-    hidden:Tensor,    # What the decoder reads, (…, n_hid)
-    weight:Tensor,    # Its matrix, (vocab_sz, n_hid)
-    bias:Tensor|None, # Its biases, (vocab_sz,), or None
-    targ:Tensor,      # The words that came, (…)
-    sampled:Tensor,   # Ids of words drawn, (n,): the candidates, besides the words that came
-    chance:Tensor,    # Each word's chance to be drawn, (vocab_sz,)
-    rows:int=None,    # Positions to work on at a time; default: 256 on a CPU, 4096 on a GPU
-)->Tensor:            # A number
+    hidden:Tensor,       # What the decoder reads, (…, n_hid)
+    weight:Tensor,       # Its matrix, (vocab_sz, n_hid)
+    bias:Tensor|None,    # Its biases, (vocab_sz,), or None
+    targ:Tensor,         # The words that came, (…)
+    sampler:WordSampler, # Draws the other candidates, with torch's random numbers
+    rows:int=None,       # Positions that share a draw; default: 256 on a CPU, 4096 on a GPU
+)->Tensor:               # A number
     "An estimate of `linear_cross_entropy` from a sample of the words (Bengio & Senécal 2008, Jean et al. 2015)"
-    y = targ.reshape(-1)
-    there = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
-    there[sampled],there[y] = True,True
-    words,place = there.nonzero()[:,0],there.cumsum(0)-1
-    offset = chance.log().neg()
-    offset[y] = 0. # they are there whatever is drawn
-    return _in_one_go(hidden, weight, bias, place[y], rows, words, offset[words])
+    return _in_one_go(hidden, weight, bias, targ, rows, sampler)
 
 # %% ../nbs/04a_losses.ipynb #eb974d7c
 class LazyLogits:
@@ -141,7 +144,7 @@ class LazyLogits:
         "Mean cross-entropy, without the logits"
         args = self.hidden,self.decoder.weight,self.decoder.bias,targ
         if self.sampler is None: return linear_cross_entropy(*args)
-        return sampled_softmax_loss(*args, self.sampler.draw(), self.sampler.chance)
+        return sampled_softmax_loss(*args, self.sampler)
 
     def float(self): return self                # the loss is a float32 number in any case
     def is_floating_point(self): return True
