@@ -21,7 +21,7 @@ def main(args=None):
     p.add_argument('--log', type=Path, required=True)
     p.add_argument('--tokens', type=int, default=3_000_000)
     p.add_argument('--seeds', type=int, nargs='+', default=[1,2,3])
-    p.add_argument('--num-sampled', type=int, default=4096)
+    p.add_argument('--num-sampled', type=int, default=2048)
     p.add_argument('--size', default='compact')
     p.add_argument('--bs', type=int, default=32)
     p.add_argument('--lr', type=float, default=4e-3)

@@ -193,7 +193,7 @@ def train(
     lm_epochs:int=typer.Option(4, help='Epochs of the language model'),
     clas_epochs:str=typer.Option(None, help='Epochs of the four steps of gradual unfreezing, such as 1,1,1,2'),
     bs:int=typer.Option(32, help='Batch size'),
-    num_sampled:str=typer.Option('auto', help="Language model: compare with so many words drawn for each batch, not with all: a number, 'auto' or 'none'"),
+    num_sampled:str=typer.Option('auto', help="Language model: compare with so many words drawn by lot, not with all: a number, 'auto' or 'none'"),
     max_vocab:int=typer.Option(30000, help='Size of the vocabulary at most'),
     backwards:bool=typer.Option(False, '--backwards', help='Read texts from their end'),
     both:bool=typer.Option(False, '--both', help='Train a model for each reading direction, and average their answers'),
@@ -237,7 +237,7 @@ def pretrain(
     backwards:bool=typer.Option(False, '--backwards', help='Read texts from their end'),
     # How it is trained
     start:str=typer.Option(None, help='Go on from this model, a folder or a name, with a new cycle'),
-    num_sampled:str=typer.Option('auto', help="Compare with so many words drawn for each batch, not with all: a number, 'auto' or 'none'"),
+    num_sampled:str=typer.Option('auto', help="Compare with so many words drawn by lot, not with all: a number, 'auto' or 'none'"),
     max_time:float=typer.Option(None, help='Minutes to train at most'),
     epochs:int=typer.Option(1, help='Passes over the text at most'),
     bs:int=typer.Option(64, help='Batch size'),

@@ -140,7 +140,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         bs=None,                 # Batch size; default: by the number of texts and the device
         lm_epochs=4,             # Epochs of the language model; 0: none. A pretrained one has one epoch more at the start, frozen
         lm_lr=None,              # Its learning rate; default 2e-3 fine-tuning, 8e-3 if small, 1e-2 from random weights
-        num_sampled='auto',      # Language model: compare with so many words drawn for each batch, not with all; None: with all
+        num_sampled='auto',      # Language model: compare with so many words drawn by lot, not with all; None: with all
         lm_drop_mult=None,       # Multiplies its dropouts; default 0.3 fine-tuning, 0.1 from random weights
         epochs=None,             # Epochs of the steps of gradual unfreezing; default: those of `recipes`
         lrs=None,                # Their learning rates; default: those of `recipes`

@@ -938,10 +938,10 @@ def num_sampled_for(
     num_sampled,   # `'auto'`, a number of words, or None for all
     vocab_sz:int,  # Words in the vocabulary
     device='cpu'   # Where the model is trained
-)->int|None:       # Words to draw for each batch, or None: compare with all
+)->int|None:       # Words to draw, or None: compare with all
     "What `num_sampled` means for a vocabulary of this size"
     if num_sampled is None: return None
-    if num_sampled=='auto': return 4096 if vocab_sz>=12000 and torch.device(device or 'cpu').type=='cpu' else None
+    if num_sampled=='auto': return 2048 if vocab_sz>=8000 and torch.device(device or 'cpu').type=='cpu' else None
     if isinstance(num_sampled, int) and not isinstance(num_sampled, bool) and num_sampled>0: return num_sampled
     raise ValueError(f"num_sampled is {num_sampled!r}; it can be 'auto', a number of words above 0, or None for all words")
 
@@ -1004,7 +1004,7 @@ def language_model_learner(
     backwards:bool=None,    # Reading direction; default, and only sensible value: the data's
     pretrained=True,        # True for the default model, a name, a folder, or False
     pretrained_fnames=None, # Names of weights that `save` wrote, and of a pickled vocabulary, below `path/model_dir`
-    num_sampled='auto',     # Training loss: compare with so many words drawn for each batch, not with all; None: with all
+    num_sampled='auto',     # Training loss: compare with so many words drawn by lot, not with all; None: with all
     **kwargs
 )->LMLearner:
     "An `LMLearner` for `dls`, pretrained where weights are found"

@@ -21,12 +21,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss,dh = torch.empty(len(h), device=h.device),torch.empty_like(h)
         dw,db = torch.zeros(weight.shape, device=h.device),torch.zeros(len(weight), device=h.device)
         if sampler is None: w,b = weight.to(dtype),None if bias is None else bias.to(dtype)
+        rows = min(rows, len(h))
+        most = len(weight) if sampler is None else min(len(weight), sampler.num_sampled+rows)
+        space = [h.new_empty(rows*most) for _ in range(2)] # for the logits and probabilities of `rows` positions, used again and again
         for hc,yc,lc,dc in zip(*[o.split(rows) for o in (h,targ,loss,dh)]):
             if sampler is not None:
                 words,yc,offset = sampler.candidates(yc)
                 w,b = weight[words].to(dtype),(offset if bias is None else bias[words]+offset).to(dtype)
-            z = torch.mm(hc, w.t()) if b is None else torch.addmm(b, hc, w.t())
-            p = torch.softmax(z, 1)
+            z,p = (o[:len(hc)*len(w)].view(len(hc), len(w)) for o in space)
+            torch.mm(hc, w.t(), out=z) if b is None else torch.addmm(b, hc, w.t(), out=z)
+            torch.softmax(z, 1, out=p)
             yc = yc[:,None]
             lc.copy_(z.amax(1).float() - p.amax(1).float().log() - z.gather(1, yc)[:,0].float())
             p.scatter_add_(1, yc, p.new_full(yc.shape, -1)) # now the gradient with respect to the logits

@@ -474,7 +474,7 @@ def pretrain(
     vocab_sz=20000,    # Entries of the vocabulary at most
     backwards=False,   # Read documents from their end?
     start=None,        # Go on from a language model, with a new cycle: a folder or a name. Default: random weights
-    num_sampled='auto',# Training loss: compare with so many words drawn for each batch, not with all; None: with all
+    num_sampled='auto',# Training loss: compare with so many words drawn by lot, not with all; None: with all
     max_time=None,     # Minutes to train at most; the schedule is over when they are
     epochs=1,          # Passes over the text at most
     max_tokens=None,   # Train on about this many tokens: whole documents, drawn with `seed`. Default: all
