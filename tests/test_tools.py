@@ -58,7 +58,7 @@ def test_damaged_shard_is_refused(road, tmp_path):
     assert not (tmp_path/'there'/'corpus').exists()
 
 def test_training_stops_in_time(road, tmp_path):
-    args = ['train', str(road/'there'), '--out', str(tmp_path/'run'), '--backwards', *tiny, '--epochs', '40']
+    args = ['train', str(road/'there'), '--out', str(tmp_path/'run'), '--backwards', *tiny, '--epochs', '4000']
     with pytest.raises(SystemExit) as e: wiki_en.main([*args, '--minutes', '.25'])
     assert e.value.code==3 and not (tmp_path/'run'/'model').exists()
 
