@@ -16,5 +16,5 @@ setup(
     python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(),
     extras_require={k.removesuffix(suffix):v.split() for k,v in cfg.items() if k.endswith(suffix)},
     classifiers=[o.strip() for o in cfg['classifiers'].splitlines() if o.strip()],
-    packages=find_packages(include=['ulmfit_nb','ulmfit_nb.*']), include_package_data=True, package_data={'ulmfit_nb':['data/*']}, zip_safe=False,
+    packages=find_packages(include=['ulmfit_nb','ulmfit_nb.*']), include_package_data=True, package_data={'ulmfit_nb':['data/*','py.typed']}, zip_safe=False,
     entry_points={'console_scripts': ['ulmfit = ulmfit_nb.cli:main'], 'nbdev': ['ulmfit_nb = ulmfit_nb._modidx:d']})

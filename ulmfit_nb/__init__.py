@@ -1,2 +1,2 @@
 "ULMFiT as a book you can run and install."
-__version__ = "0.1.0"
+__version__ = "0.2.0"
