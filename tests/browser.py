@@ -1,5 +1,5 @@
-"A real browser for the tests of the site: headless Chromium, over its DevTools protocol"
-import base64, functools, http.server, json, os, shutil, subprocess, tempfile, threading, time
+"A real browser for the tests of the site: an installed Chromium, driven by Playwright"
+import functools, http.server, os, shutil, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,10 +10,11 @@ def find():
     return os.getenv('CHROME') or next(filter(None, map(shutil.which, names)), None)
 
 @contextmanager
-def serve(folder):
-    "The address at which `folder` is served on this machine"
+def serve(folder, kind=None):
+    "The address at which `folder` is served on this machine; `kind`: what the server says that every file is"
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args): pass
+        def guess_type(self, path): return kind or super().guess_type(path)
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try: yield f'http://127.0.0.1:{server.server_port}'
@@ -21,104 +22,79 @@ def serve(folder):
 
 class Tab:
     "One page of the browser: what it asked for, what it complained about, and JavaScript in it"
-    def __init__(self, ws):
-        self.ws,self.n,self.events = ws,0,[]
-        for o in ('Page','Runtime','Network','Log'): self.do(f'{o}.enable')
+    def __init__(self, page):
+        self.page,self._asked,self._bad = page,[],[]
+        page.on('request', lambda o: self._asked.append(o.url))
+        page.on('pageerror', lambda o: self._bad.append(str(o)))
+        page.on('console', lambda o: o.type in ('error','assert') and self._bad.append(o.text))
+        page.on('requestfailed', lambda o: self._failed(o))
 
-    def do(self, method, **params):
-        "The result of a command; events that come meanwhile are kept"
-        self.n += 1
-        self.ws.send(json.dumps(dict(id=self.n, method=method, params=params)))
-        while True:
-            m = json.loads(self.ws.recv(timeout=120))
-            if m.get('id')==self.n:
-                if 'error' in m: raise RuntimeError(f"{method}: {m['error']}")
-                return m['result']
-            self.events.append(m)
+    def _failed(self, request):
+        if request.failure!='net::ERR_ABORTED': self._bad.append(f'{request.url}: {request.failure}')
 
     def js(self, code):
         "The value of the JavaScript expression `code`, awaited"
-        r = self.do('Runtime.evaluate', expression=code, awaitPromise=True, returnByValue=True)
-        if 'exceptionDetails' in r: raise RuntimeError(f"{code[:200]}: {r['exceptionDetails']}")
-        return r['result'].get('value')
+        return self.page.evaluate(code)
 
     def until(self, code, seconds=20):
-        "Wait until the JavaScript expression `code` is true, and return its value"
-        end = time.time()+seconds
-        while time.time()<end:
-            try:
-                if (v := self.js(code)): return v
-            except RuntimeError: pass # the page is changing
-            time.sleep(.05)
-        raise TimeoutError(f'not true after {seconds} s: {code}')
+        "Wait until the JavaScript expression `code` is true, and return its value; also on a page that forbids `eval`"
+        end = time.monotonic()+seconds
+        while not (res := self.js(code)):
+            if time.monotonic()>end: raise TimeoutError(f'not after {seconds} s: {code}')
+            self.page.wait_for_timeout(50)
+        return res
 
-    def size(self, width, height=900, phone=False):
-        self.do('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=phone)
+    def size(self, width, height=900): self.page.set_viewport_size(dict(width=width, height=height))
 
     def open(self, url):
         "Go to `url`, wait until it's there, and keep only what happened on it"
-        self.events.clear()
-        self.do('Page.navigate', url=url)
-        self.until(f'location.href.split("#")[0]=={json.dumps(url.split("#")[0])} && document.readyState=="complete"')
+        self._asked.clear()
+        self._bad.clear()
+        self.page.goto(url, wait_until='load', timeout=120_000)
         self.js('new Promise(r => requestAnimationFrame(() => setTimeout(r, 20)))')
 
-    def requests(self): return [e['params']['request']['url'] for e in self.events if e['method']=='Network.requestWillBeSent']
-
+    def requests(self): return list(self._asked)
     def complaints(self):
         "Errors of scripts, of the console and of loading"
-        res = [e['params']['exceptionDetails'].get('text', '?') for e in self.events if e['method']=='Runtime.exceptionThrown']
-        res += [str(e['params']['args']) for e in self.events if e['method']=='Runtime.consoleAPICalled' and e['params']['type'] in ('error','assert')]
-        res += [e['params']['entry']['text'] for e in self.events if e['method']=='Log.entryAdded' and e['params']['entry']['level']=='error']
-        return res + [e['params']['errorText'] for e in self.events if e['method']=='Network.loadingFailed' and not e['params'].get('canceled')]
+        return list(self._bad)
 
     def shot(self, path, width, full=True):
         "A picture of the page, all of it or what is seen at once"
-        self.size(width, min(16000, self.js('document.documentElement.scrollHeight')) if full else 900, width<600)
+        self.size(width, min(16000, self.js('document.documentElement.scrollHeight')) if full else 900)
         self.js('new Promise(r => setTimeout(r, 150))')
-        Path(path).write_bytes(base64.b64decode(self.do('Page.captureScreenshot', format='png')['data']))
+        self.page.screenshot(path=path)
 
 @contextmanager
-def chromium(program=None):
-    "A tab of a browser that forgets everything at the end"
-    home = tempfile.mkdtemp()
-    args = ['--headless=new','--no-sandbox','--disable-gpu','--disable-dev-shm-usage','--no-first-run','--disable-background-networking','--disable-component-update',
-        '--disable-sync','--disable-extensions','--hide-scrollbars','--mute-audio','--remote-debugging-port=0',f'--user-data-dir={home}','about:blank']
-    p = subprocess.Popen([program or find(), *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        port,end = Path(home)/'DevToolsActivePort',time.time()+90
-        while not (port.exists() and '\n' in port.read_text()):
-            if time.time()>end or p.poll() is not None: raise RuntimeError('the browser did not start')
-            time.sleep(.1)
-        import urllib.request
-        number = port.read_text().split()[0]
-        pages = json.load(urllib.request.urlopen(f'http://127.0.0.1:{number}/json/list', timeout=30))
-        from websockets.sync.client import connect
-        with connect(next(o for o in pages if o['type']=='page')['webSocketDebuggerUrl'], max_size=2**28, open_timeout=60) as ws: yield Tab(ws)
-    finally:
-        import signal
-        try: os.killpg(p.pid, signal.SIGTERM)
-        except ProcessLookupError: pass
-        try: p.wait(10)
-        except subprocess.TimeoutExpired: os.killpg(p.pid, signal.SIGKILL)
-        shutil.rmtree(home, ignore_errors=True)
+def chromium(program=None, dark=False, phone=False, bypass_csp=True):
+    "A tab of a browser that forgets everything at the end; without a network, on pages from `serve` or a disk"
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=program or find(), args=['--no-sandbox','--disable-dev-shm-usage'])
+        try:
+            scheme = 'dark' if dark else 'light'
+            yield Tab(b.new_page(color_scheme=scheme, is_mobile=phone, has_touch=phone, bypass_csp=bypass_csp))
+        finally: b.close()
 
 def shots(site, to, pages=(), widths=(1400,390), dark=False, full=True):
     "A picture of each page at each width, in the folder `to`"
     site,to = Path(site),Path(to)
     to.mkdir(parents=True, exist_ok=True)
     pages = pages or [str(o.relative_to(site)) for o in sorted(site.rglob('*.html')) if 'source' not in o.parts]
-    with serve(site) as url, chromium() as tab:
-        if dark: tab.do('Emulation.setEmulatedMedia', features=[dict(name='prefers-color-scheme', value='dark')])
-        for w in widths:
+    for w in widths:
+        with serve(site) as url, chromium(dark=dark, phone=w<600) as tab:
             for o in pages:
-                tab.size(w, 900, w<600)
+                tab.size(w)
                 tab.open(f'{url}/{o}')
                 tab.shot(to/f"{o.removesuffix('.html').replace('/','_')}_{w}{'_dark' if dark else ''}.png", w, full)
 
 if __name__=='__main__':
     import argparse
     p = argparse.ArgumentParser(description=shots.__doc__)
-    p.add_argument('site'); p.add_argument('to'); p.add_argument('pages', nargs='*'); p.add_argument('--dark', action='store_true')
-    p.add_argument('--widths', default='1400,390'); p.add_argument('--top', action='store_true')
+    p.add_argument('site')
+    p.add_argument('to')
+    p.add_argument('pages', nargs='*')
+    p.add_argument('--dark', action='store_true')
+    p.add_argument('--widths', default='1400,390')
+    p.add_argument('--top', action='store_true', help='Only what is seen at once')
     a = p.parse_args()
     shots(a.site, a.to, a.pages, [int(o) for o in a.widths.split(',')], a.dark, not a.top)

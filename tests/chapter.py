@@ -1,4 +1,5 @@
-"The chapter's steps, one after the other, on a folder of reviews. Run by test_chapter.py: `chapter.py FOLDER [--without-fastai-text]`"
+"""The chapter's steps, one after the other, on a folder of reviews. Run by test_chapter.py: `chapter.py FOLDER
+[--without-fastai-text]`"""
 import sys
 
 if '--without-fastai-text' in sys.argv: # what is ours must not lean on what it replaces
@@ -6,8 +7,10 @@ if '--without-fastai-text' in sys.argv: # what is ours must not lean on what it 
     def _boom(name):
         def __init__(self, *args, **kwargs): raise AssertionError(f"fastai's {name} was used")
         return __init__
-    for mod,name in ((fastai.text.data,'LMDataLoader'), (fastai.text.models.awdlstm,'AWD_LSTM'), (fastai.text.core,'TokenizeWithRules'),
-                     (fastai.text.data,'Numericalize'), (fastai.text.models.core,'SentenceEncoder'), (fastai.text.data,'SortedDL')):
+    for mod,name in ((fastai.text.data,'LMDataLoader'), (fastai.text.models.awdlstm,'AWD_LSTM'),
+        (fastai.text.core,'TokenizeWithRules'),
+                     (fastai.text.data,'Numericalize'), (fastai.text.models.core,'SentenceEncoder'),
+                     (fastai.text.data,'SortedDL')):
         getattr(mod, name).__init__ = _boom(name)
 
 from ulmfit_nb.all import *
@@ -15,11 +18,14 @@ import ulmfit_nb.awd_lstm
 
 set_seed(42)
 path = Path(sys.argv[1])
-for cfg in (ulmfit_nb.awd_lstm.awd_lstm_lm_config, ulmfit_nb.awd_lstm.awd_lstm_clas_config): cfg.update(emb_sz=48, n_hid=96) # the calls stay the chapter's; only the default size is small
+for cfg in (ulmfit_nb.awd_lstm.awd_lstm_lm_config, ulmfit_nb.awd_lstm.awd_lstm_clas_config):
+    cfg.update(emb_sz=48, n_hid=96) # the calls stay the chapter's; only the default size is small
 
 # Every name that the design lists is ours
-for o in (WordTokenizer, SubwordTokenizer, CharTokenizer, Tokenizer, Numericalize, make_vocab, Corpus, LMDataLoader, TextBlock, TextDataLoaders, AWD_LSTM, language_model_learner, LMLearner,
-          LMLearner.predict, TextLearner, TextLearner.save_encoder, TextLearner.load_encoder, text_classifier_learner, read_texts, imdb, sentences, load_learner):
+for o in (WordTokenizer, SubwordTokenizer, CharTokenizer, Tokenizer, Numericalize, make_vocab, Corpus, LMDataLoader,
+    TextBlock, TextDataLoaders, AWD_LSTM, language_model_learner, LMLearner,
+          LMLearner.predict, TextLearner, TextLearner.save_encoder, TextLearner.load_encoder, text_classifier_learner,
+          read_texts, imdb, sentences, load_learner):
     assert o.__module__.startswith('ulmfit_nb.'), (o, o.__module__)
 
 # 3 files
@@ -37,7 +43,8 @@ assert list(first(spacy(['The U.S. dollar $1 is $1.00.']))) == ['The','U.S.','do
 tkn = Tokenizer(spacy)
 assert tkn(txt)[0]==BOS=='xxbos'
 assert [f.__name__ for f in defaults.text_proc_rules] == [f.__name__ for f in text_proc_rules]
-assert list(tkn('&copy;   Fast.ai www.fast.ai/INDEX')) == ['xxbos','©','xxmaj','fast.ai','xxrep','3','w','.fast.ai','/','xxup','index']
+assert list(tkn('&copy;   Fast.ai www.fast.ai/INDEX')) == ['xxbos','©','xxmaj','fast.ai','xxrep','3','w','.fast.ai','/',
+    'xxup','index']
 
 # 6 subwords
 txts = L(o.open(encoding='utf8').read() for o in files[:2000])
@@ -89,11 +96,13 @@ learn.save_encoder('finetuned')
 # 13 generate
 TEXT,N_WORDS,N_SENTENCES = "I liked this movie because",40,2
 preds = [learn.predict(TEXT, N_WORDS, temperature=0.75) for _ in range(N_SENTENCES)]
-assert preds[0]!=preds[1] and all(o.lower().startswith('i liked this') for o in preds) and not any('xx' in o for o in preds), preds
+assert preds[0]!=preds[1] and all(o.lower().startswith('i liked this') for o in preds) and not any('xx' in o
+    for o in preds), preds
 
 # 14 classifier data
 dls_clas = DataBlock(blocks=(TextBlock.from_folder(path, vocab=dls_lm.vocab), CategoryBlock), get_y=parent_label,
-                     get_items=partial(get_text_files, folders=['train','test']), splitter=GrandparentSplitter(valid_name='test')
+                     get_items=partial(get_text_files, folders=['train','test']),
+                     splitter=GrandparentSplitter(valid_name='test')
                     ).dataloaders(path, path=path, bs=64, seq_len=72)
 dls_clas.show_batch(max_n=3)
 
@@ -122,14 +131,18 @@ learn.show_results(max_n=2)
 learn.validate()
 
 # 18 both directions: the same calls on texts read backwards, probabilities averaged
-dls_lm = DataBlock(blocks=TextBlock.from_folder(path, is_lm=True, backwards=True), get_items=get_reviews, splitter=RandomSplitter(0.1)).dataloaders(path, path=path, bs=64, seq_len=60)
+dls_lm = DataBlock(blocks=TextBlock.from_folder(path, is_lm=True, backwards=True), get_items=get_reviews,
+    splitter=RandomSplitter(0.1)).dataloaders(path, path=path, bs=64, seq_len=60)
 bwd = language_model_learner(dls_lm, AWD_LSTM, drop_mult=0.3, backwards=True)
 bwd.fit_one_cycle(1, 2e-2)
 bwd.save_encoder('finetuned_bwd')
-dls_clas = DataBlock(blocks=(TextBlock.from_folder(path, vocab=dls_lm.vocab, backwards=True), CategoryBlock), get_y=parent_label,
-                     get_items=partial(get_text_files, folders=['train','test']), splitter=GrandparentSplitter(valid_name='test')
+dls_clas = DataBlock(blocks=(TextBlock.from_folder(path, vocab=dls_lm.vocab, backwards=True), CategoryBlock),
+    get_y=parent_label,
+                     get_items=partial(get_text_files, folders=['train','test']),
+                     splitter=GrandparentSplitter(valid_name='test')
                     ).dataloaders(path, path=path, bs=64, seq_len=72)
-bwd = text_classifier_learner(dls_clas, AWD_LSTM, drop_mult=0.5, metrics=accuracy, backwards=True).load_encoder('finetuned_bwd')
+bwd = text_classifier_learner(dls_clas, AWD_LSTM, drop_mult=0.5, metrics=accuracy,
+    backwards=True).load_encoder('finetuned_bwd')
 bwd.fit_one_cycle(1, 2e-2)
 probs_bwd,targs_bwd = bwd.get_preds()
 assert (targs==targs_bwd).all() # the same documents in the same order

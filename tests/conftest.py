@@ -1,18 +1,32 @@
 "What the tests share: where the repository is, and where larger data may be"
-import os
+import importlib, os, sys
 from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
+
+def notebooks(part=''):
+    "The notebooks of a part (`book`, `workshop`, `guides`), or all of them"
+    return sorted(o for o in (root/'nbs'/part).rglob('*.ipynb')
+        if not any(name[0] in '._' for name in o.relative_to(root).parts))
+
+def script(name):
+    "The module of a script in `tools` or `experiments`"
+    folder = next(root/o for o in ('tools','experiments') if (root/o/f'{name}.py').exists())
+    if str(folder) not in sys.path: sys.path.append(str(folder)) # scripts import each other
+    return importlib.import_module(name)
+
 os.environ.setdefault('HF_HUB_OFFLINE', '1') # no test asks a hub for anything
-if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # processes that share the cores: a thread each
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1') # processes that share the cores: a thread each
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'data: needs data that the repository does not hold')
     config.addinivalue_line('markers', 'slow: takes minutes; run with --slow')
     if config.pluginmanager.hasplugin('xdist'): config.pluginmanager.register(Groups())
 
-def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='run the tests that take minutes, too')
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='run the tests that take minutes, too')
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption('--slow'): return
@@ -25,7 +39,8 @@ def group(nodeid):
     return nodeid if test.startswith('test_runs[') else path
 
 class Groups:
-    "`--dist loadgroup` by `group` of a test's name: the marks that xdist would go by are lost with a pytest from 9.2 on"
+    """`--dist loadgroup` by `group` of a test's name: the marks that xdist would go by are lost with a pytest from 9.2
+    on"""
     def pytest_xdist_make_scheduler(self, config, log):
         from xdist.scheduler import LoadGroupScheduling
         class Scheduling(LoadGroupScheduling):

@@ -1,10 +1,11 @@
-"Trains in a child process, kills it again and again, and compares what it ends with to training in one go: `python killed.py KIND KILLS SEED FOLDER`"
+"""Trains in a child process, kills it again and again, and compares what it ends with to training in one go: `python
+killed.py KIND KILLS SEED FOLDER`"""
 import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 from fastai.text import all as fa
 from safetensors.torch import load_file, save_file
-from ulmfit_nb import pretraining
+from ulmfit_nb import checkpoint, pretraining
 from ulmfit_nb.all import *
 
 torch.set_num_threads(1)
@@ -12,11 +13,13 @@ small = dict(emb_sz=8, n_hid=12)
 
 def lm_dls(folder, backwards):
     set_seed(1)
-    return TextDataLoaders.from_df(sentences()[:400][['text']], path=folder, is_lm=True, bs=8, seq_len=12, seed=1, backwards=backwards)
+    return TextDataLoaders.from_df(sentences()[:400][['text']], path=folder, is_lm=True, bs=8, seq_len=12, seed=1,
+        backwards=backwards)
 
 def finetune(folder, backwards=False, half=False, num_sampled=None):
     "Two cycles, the first with frozen layers; each has its own checkpoint"
-    learn = language_model_learner(lm_dls(folder, backwards), AWD_LSTM, config=small, pretrained=False, metrics=[accuracy, Perplexity()], cbs=SaveModelCallback(), num_sampled=num_sampled)
+    learn = language_model_learner(lm_dls(folder, backwards), AWD_LSTM, config=small, pretrained=False,
+        metrics=[accuracy, Perplexity()], cbs=SaveModelCallback(), num_sampled=num_sampled)
     if half: learn.to_bf16()
     learn.freeze()
     with learn.no_bar(), learn.no_logging():
@@ -27,24 +30,32 @@ def finetune(folder, backwards=False, half=False, num_sampled=None):
 
 def classify(folder):
     set_seed(1)
-    dls = TextDataLoaders.from_df(sentences()[:300][['text','label']], path=folder, text_col='text', label_col='label', bs=8, seed=1)
-    learn = text_classifier_learner(dls, AWD_LSTM, config=small, pretrained=False, metrics=accuracy, cbs=GradientAccumulation(20))
+    dls = TextDataLoaders.from_df(sentences()[:300][['text','label']], path=folder, text_col='text', label_col='label',
+        bs=8, seed=1)
+    learn = text_classifier_learner(dls, AWD_LSTM, config=small, pretrained=False, metrics=accuracy,
+        cbs=GradientAccumulation(20))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-2, cbs=Checkpointer('clas', steps=2))
     return learn
 
 def pretrained(folder):
     text = Path(folder)/'text.jsonl'
     sentences()[:600][['text']].to_json(text, orient='records', lines=True)
-    return pretrain(text, folder, config=small, vocab_sz=500, bs=8, seq_len=12, epochs=1, eval_every=20, log_every=7, checkpoint_steps=2, backwards=True)
+    return pretrain(text, folder, config=small, vocab_sz=500, bs=8, seq_len=12, epochs=1, eval_every=20, log_every=7,
+        checkpoint_steps=2, backwards=True)
 
-kinds = dict(finetune=finetune, sampled=partial(finetune, num_sampled=60), backwards=partial(finetune, backwards=True), bf16=partial(finetune, half=True), classify=classify, pretrain=pretrained)
+kinds = dict(finetune=finetune, sampled=partial(finetune, num_sampled=60), backwards=partial(finetune, backwards=True),
+    bf16=partial(finetune, half=True), classify=classify, pretrain=pretrained)
 
 def run(kind, folder):
     learn = kinds[kind](folder)
-    rest = dict(losses=torch.stack([torch.as_tensor(float(o)) for o in learn.recorder.losses]), values=torch.tensor([[float(o) for o in v] for v in learn.recorder.values])) if hasattr(learn, 'recorder') else {}
-    opt = {f'opt.{i}.{k}':v.contiguous().clone() for i,s in enumerate(learn.opt.state_dict()['state']) for k,v in s.items() if isinstance(v, torch.Tensor)}
+    rest = dict(losses=torch.stack([torch.as_tensor(float(o)) for o in learn.recorder.losses]),
+        values=torch.tensor([[float(o) for o in v] for v in learn.recorder.values])) if hasattr(learn,
+        'recorder') else {}
+    opt = {f'opt.{i}.{k}':v.contiguous().clone() for i,s in enumerate(learn.opt.state_dict()['state']) for k,
+        v in s.items() if isinstance(v, torch.Tensor)}
     tensors = {k:v.clone() for k,v in learn.model.state_dict().items()}
-    save_file({**tensors, **opt, **rest, 'next random number':torch.rand(1), 'next order':torch.tensor(learn.dls.train.rng.random())[None]}, Path(folder)/'end.safetensors')
+    save_file({**tensors, **opt, **rest, 'next random number':torch.rand(1),
+        'next order':torch.tensor(learn.dls.train.rng.random())[None]}, Path(folder)/'end.safetensors')
 
 def breaks_while_writing(kind, folder):
     "Dies in the middle of writing a checkpoint, or between writing it and putting it in its place"
@@ -55,7 +66,7 @@ def breaks_while_writing(kind, folder):
         if n[0]<=left: return
         if half: os.truncate(fname, os.path.getsize(fname)//2)
         os.kill(os.getpid(), signal.SIGKILL)
-    pretraining.save_file = save
+    checkpoint.save_file = save
     run(kind, folder)
 
 def child(f, *args):
@@ -95,6 +106,7 @@ def main(kind, kills, seed, folder):
     assert os.waitpid(child(run, kind, often), 0)[1]==0
     a,b = (load_file(o/'end.safetensors') for o in (once,often))
     differ = [k for k in {**a,**b} if not (k in a and k in b and torch.equal(a[k], b[k]))]
-    print(json.dumps(dict(kills=done, in_write=in_write, tensors=len(a), differ=differ, seconds=round(took, 1), left=[o.name for o in often.rglob('*.part')])))
+    print(json.dumps(dict(kills=done, in_write=in_write, tensors=len(a), differ=differ, seconds=round(took, 1),
+        left=[o.name for o in often.rglob('*.part')])))
 
 if __name__=='__main__': main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

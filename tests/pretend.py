@@ -1,9 +1,11 @@
 """A graphics card for machines without one: tensors of the CPU that behave as if they were on `cuda`.
 
-Within `with Card() as card:` a tensor that is sent to `cuda` is marked, and so is all that is computed from it. An operation that mixes marked and other tensors raises, as it does
-on a card. `card.waits` counts the places where the host would have to wait for the card: reading a number, copying between the two but for pinned memory with `non_blocking`,
-operations whose result's shape depends on values. The LSTM is cuDNN's in what it does to precision: under autocast it runs in float16, whatever autocast says; elsewhere in the
-type of its inputs, float32 with the ten bits of TF32. Kernels are the CPU's: speed, memory and streams are not rehearsed."""
+Within `with Card() as card:` a tensor that is sent to `cuda` is marked, and so is all that is computed from it. An
+operation that mixes marked and other tensors raises, as it does on a card. `card.waits` counts the places where the
+host would have to wait for the card: reading a number, copying between the two but for pinned memory with
+`non_blocking`, operations whose result's shape depends on values. The LSTM is cuDNN's in what it does to precision:
+under autocast it runs in float16, whatever autocast says; elsewhere in the type of its inputs, float32 with the ten
+bits of TF32. Kernels are the CPU's: speed, memory and streams are not rehearsed."""
 import sys, torch
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -27,7 +29,8 @@ def put(t, where=True):
     except (RuntimeError,NotImplementedError): pass
     return t
 
-def _kind(device): return None if device is None else torch.device(device).type if not isinstance(device, int) else 'cuda'
+def _kind(device):
+    return None if device is None else torch.device(device).type if not isinstance(device, int) else 'cuda'
 
 def _place():
     "Where in the package or in fastai the present operation was asked for"
@@ -58,10 +61,14 @@ class _Calls(TorchFunctionMode):
     def __init__(self, card):
         super().__init__()
         self.card = card
-        self.own = {Tensor.to:self.to, Tensor.cuda:lambda x, *a, **k: self.move(x, 'cuda', False), Tensor.cpu:lambda x: self.move(x, 'cpu', False),
-            Tensor.pin_memory:self.pin, Tensor.is_pinned:lambda x: getattr(x.untyped_storage(), 'pinned', False), Tensor.tolist:self.tolist,
-            Tensor.device.__get__:lambda x, *a: cuda if on_card(x) else Tensor.device.__get__(x), Tensor.is_cuda.__get__:lambda x, *a: on_card(x),
-            Tensor.is_cpu.__get__:lambda x, *a: not on_card(x), Tensor.numpy:self.numpy, Tensor.__array__:self.array, Tensor.__deepcopy__:self.deepcopy}
+        self.own = {Tensor.to:self.to, Tensor.cuda:lambda x, *a, **k: self.move(x, 'cuda', False),
+            Tensor.cpu:lambda x: self.move(x, 'cpu', False),
+            Tensor.pin_memory:self.pin, Tensor.is_pinned:lambda x: getattr(x.untyped_storage(), 'pinned', False),
+            Tensor.tolist:self.tolist,
+            Tensor.device.__get__:lambda x, *a: cuda if on_card(x) else Tensor.device.__get__(x),
+            Tensor.is_cuda.__get__:lambda x, *a: on_card(x),
+            Tensor.is_cpu.__get__:lambda x, *a: not on_card(x), Tensor.numpy:self.numpy, Tensor.__array__:self.array,
+            Tensor.__deepcopy__:self.deepcopy}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -69,17 +76,21 @@ class _Calls(TorchFunctionMode):
         name = getattr(func, '__name__', '')
         if name=='lstm' and on_card(args[0]): return self.card._lstm(func, *args)
         if name=='pad_sequence' and on_card(args[0][0]):
-            with self.card.not_counting(): return put(func(*args, **kwargs)) # made inside of C++ without a word of where
+            with self.card.not_counting():
+                return put(func(*args, **kwargs)) # made inside of C++ without a word of where
         gen = kwargs.get('generator')
-        if gen is not None and args and isinstance(args[0], Tensor) and getattr(gen, 'on_card', False)!=on_card(args[0]):
-            raise RuntimeError(f"Expected a '{'cuda' if on_card(args[0]) else 'cpu'}' device type for generator in {name}, at {_place()}")
+        if gen is not None and args and isinstance(args[0], Tensor) and getattr(gen, 'on_card',
+            False)!=on_card(args[0]):
+            raise RuntimeError(f"Expected a '{'cuda' if on_card(args[0]) else 'cpu'}' device type for generator in "
+                f"{name}, at {_place()}")
         if kwargs.get('device') is None or name=='_parse_to': return func(*args, **kwargs)
         return self.made(func, name, args, dict(kwargs))
 
     def made(self, func, name, args, kwargs):
         "A new tensor, where it was asked for"
         there,x = _kind(kwargs.pop('device'))=='cuda',args[0] if args else None
-        if isinstance(x, Tensor) and name in ('as_tensor','tensor'): return self.move(func(x, **kwargs), 'cuda' if there else 'cpu', False)
+        if isinstance(x, Tensor) and name in ('as_tensor','tensor'):
+            return self.move(func(x, **kwargs), 'cuda' if there else 'cpu', False)
         res = func(*args, **kwargs, device='cpu')
         if not isinstance(res, Tensor): return res
         if there and name in ('as_tensor','tensor'):
@@ -90,7 +101,8 @@ class _Calls(TorchFunctionMode):
     def to(self, x, *args, **kwargs):
         args,device,rest = list(args),kwargs.pop('device', None),[]
         non_blocking,_ = kwargs.pop('non_blocking', False),kwargs.pop('copy', None)
-        if args and isinstance(args[0], Tensor): device,args = 'cuda' if on_card(args[0]) else 'cpu',[args[0].dtype,*args[1:]]
+        if args and isinstance(args[0], Tensor):
+            device,args = 'cuda' if on_card(args[0]) else 'cpu',[args[0].dtype,*args[1:]]
         for o in args:
             if isinstance(o, (str,torch.device,int)) and not isinstance(o, bool): device = o
             elif isinstance(o, bool): non_blocking = o
@@ -100,11 +112,16 @@ class _Calls(TorchFunctionMode):
 
     def move(self, x, to, non_blocking):
         if to is None or (to=='cuda')==on_card(x): return x
-        if not (to=='cuda' and non_blocking and getattr(x.untyped_storage(), 'pinned', False)): self.card._wait('to the card' if to=='cuda' else 'to the host')
-        with self.card.not_counting(): return _Move.apply(x, to=='cuda') if x.requires_grad and torch.is_grad_enabled() else put(x.clone(), to=='cuda')
+        if not (to=='cuda' and non_blocking and getattr(x.untyped_storage(), 'pinned', False)):
+            self.card._wait('to the card' if to=='cuda' else 'to the host')
+        with self.card.not_counting():
+            return _Move.apply(x, to=='cuda') if x.requires_grad and torch.is_grad_enabled() else put(x.clone(),
+                to=='cuda')
 
     def pin(self, x, *a):
-        if on_card(x): raise RuntimeError(f"cannot pin 'torch.cuda.LongTensor': only dense CPU tensors can be pinned, at {_place()}")
+        if on_card(x):
+            raise RuntimeError("cannot pin 'torch.cuda.LongTensor': only dense CPU tensors can be pinned, at "
+                f"{_place()}")
         res = x.clone()
         res.untyped_storage().pinned = True
         return res
@@ -117,7 +134,8 @@ class _Calls(TorchFunctionMode):
     def tolist(self, x): return self.move(x.detach(), 'cpu', False).tolist()
     def deepcopy(self, x, memo): return put(Tensor.__deepcopy__(x, memo), on_card(x))
 
-waiting = {'_local_scalar_dense','nonzero','masked_select','equal','bincount','_unique2','unique_dim','unique_consecutive'}
+waiting = {'_local_scalar_dense','nonzero','masked_select','equal','bincount','_unique2','unique_dim',
+    'unique_consecutive'}
 indexing = {'index','index_put','index_put_','_index_put_impl_','_unsafe_index','_unsafe_index_put'}
 
 class _Operations(TorchDispatchMode):
@@ -143,19 +161,24 @@ class _Operations(TorchDispatchMode):
     def check(self, name, ts, there, args, kwargs):
         "Raise as a card would, where tensors of both sides meet"
         if name=='copy_':
-            free = there[0] and (args[2] if len(args)>2 else kwargs.get('non_blocking')) and getattr(ts[1].untyped_storage(), 'pinned', False)
+            free = there[0] and (args[2] if len(args)>2
+                else kwargs.get('non_blocking')) and getattr(ts[1].untyped_storage(), 'pinned', False)
             return None if free else self.card._wait('to the card' if there[0] else 'to the host')
         if name in indexing and there[0]: # an index on the host is taken over
             values = args[2:3] if len(args)>2 else ()
-            if all(on_card(o) or not o.ndim for o in values if isinstance(o, Tensor)): return self.card._wait('index to the card')
-        elif all(o.ndim==0 or t for o,t in zip(ts, there)) and not (name.endswith('_') and not there[0]): return # a number on the host may join
+            if all(on_card(o) or not o.ndim for o in values if isinstance(o, Tensor)):
+                return self.card._wait('index to the card')
+        elif all(o.ndim==0 or t for o,t in zip(ts, there)) and not (name.endswith('_') and not there[0]):
+            return # a number on the host may join
         shapes = ', '.join(f"{tuple(o.shape)} on {'cuda' if t else 'cpu'}" for o,t in zip(ts, there))
         raise RuntimeError(f'Expected all tensors to be on the same device: {name} of {shapes}, at {_place()}')
 
     def count(self, name, args, kwargs):
         self.card.operations[name] += 1
         if name in waiting or name=='repeat_interleave' and kwargs.get('output_size') is None: self.card._wait(name)
-        if name in indexing and any(isinstance(o, Tensor) and o.dtype in (torch.bool,torch.uint8) for o in args[1] or ()): self.card._wait('boolean index')
+        if name in indexing and any(isinstance(o, Tensor) and o.dtype in (torch.bool,torch.uint8) for o in args[1]
+            or ()):
+            self.card._wait('boolean index')
 
 class Card:
     "A pretended card, whose waits are counted"
@@ -181,13 +204,16 @@ class Card:
     def _lstm(self, func, x, hx, ws, *args):
         "cuDNN's LSTM, as far as devices and precision go"
         ts = [x, *hx, *ws]
-        if not all(map(on_card, ts)): raise RuntimeError(f'Input and parameter tensors are not at the same device, at {_place()}')
+        if not all(map(on_card, ts)):
+            raise RuntimeError(f'Input and parameter tensors are not at the same device, at {_place()}')
         auto = torch.is_autocast_enabled('cuda')
-        if not auto and len({o.dtype for o in ts})>1: raise ValueError(f'RNN input and hidden state dtypes differ: {[o.dtype for o in ts]}, at {_place()}')
+        if not auto and len({o.dtype for o in ts})>1:
+            raise ValueError(f'RNN input and hidden state dtypes differ: {[o.dtype for o in ts]}, at {_place()}')
         dtype = torch.float16 if auto else x.dtype
         self.lstms[dtype] += 1
         def rounded(o): return (o.to(dtype) if dtype!=torch.float32 else _tf32(o)).float()
-        with torch.autocast('cuda', enabled=False): res = func(rounded(x), [rounded(o) for o in hx], [rounded(o) for o in ws], *args)
+        with torch.autocast('cuda', enabled=False):
+            res = func(rounded(x), [rounded(o) for o in hx], [rounded(o) for o in ws], *args)
         return tuple(o.to(dtype) for o in res)
 
     def __enter__(self):
@@ -197,7 +223,9 @@ class Card:
         class autocast(real): # the CPU's stands in for the card's; the CPU's own is off
             def __init__(auto, device_type, dtype=None, enabled=True, cache_enabled=None):
                 there = device_type=='cuda'
-                with self._as_it_is(): super().__init__('cpu', dtype or (torch.float16 if there else None), enabled and there, cache_enabled)
+                with self._as_it_is():
+                    super().__init__('cpu', dtype or (torch.float16 if there else None), enabled and there,
+                        cache_enabled)
             def __enter__(auto):
                 with self._as_it_is(): return super().__enter__()
             def __exit__(auto, *a):
@@ -205,18 +233,25 @@ class Card:
         def enabled(d='cuda'): return on('cpu') if self.as_it_is else d=='cuda' and on('cpu')
         group = torch._C._group_tensors_by_device_and_dtype
         def grouped(lists, with_indices=False):
-            return {(next(o.device for o in ts[0] if o is not None),k[1]):(ts,i) for k,(ts,i) in group(lists, with_indices).items()}
-        now = [(torch.cuda, dict(is_available=lambda: True, current_device=lambda: 'cuda:0', device_count=lambda: 1, get_device_name=lambda *a: 'a pretended card',
-                is_bf16_supported=lambda *a, **k: self.bf16, get_device_capability=lambda *a: (9,0) if self.bf16 else (7,5), mem_get_info=lambda *a: (int(7e10),int(8e10)),
-                get_rng_state_all=lambda: [torch.zeros(16, dtype=torch.uint8)], set_rng_state_all=lambda s: None, synchronize=lambda *a: self._wait('synchronize'),
-                max_memory_allocated=lambda *a: 0, reset_peak_memory_stats=lambda *a: None, empty_cache=lambda: None, manual_seed_all=lambda s: None)),
-            (torch, dict(autocast=autocast, Generator=_Generator, is_autocast_enabled=enabled, get_autocast_dtype=lambda d: dt('cpu' if d=='cuda' else d))),
-            (torch.amp, dict(autocast=autocast)), (torch.amp.autocast_mode, dict(autocast=autocast)), (torch._C, dict(_group_tensors_by_device_and_dtype=grouped)),
+            return {(next(o.device for o in ts[0] if o is not None),k[1]):(ts,i) for k,
+                (ts,i) in group(lists, with_indices).items()}
+        now = [(torch.cuda, dict(is_available=lambda: True, current_device=lambda: 'cuda:0', device_count=lambda: 1,
+            get_device_name=lambda *a: 'a pretended card',
+                is_bf16_supported=lambda *a, **k: self.bf16, get_device_capability=lambda *a: (9,0) if self.bf16
+                else (7,5), mem_get_info=lambda *a: (int(7e10),int(8e10)),
+                get_rng_state_all=lambda: [torch.zeros(16, dtype=torch.uint8)], set_rng_state_all=lambda s: None,
+                synchronize=lambda *a: self._wait('synchronize'),
+                max_memory_allocated=lambda *a: 0, reset_peak_memory_stats=lambda *a: None, empty_cache=lambda: None,
+                manual_seed_all=lambda s: None)),
+            (torch, dict(autocast=autocast, Generator=_Generator, is_autocast_enabled=enabled,
+            get_autocast_dtype=lambda d: dt('cpu' if d=='cuda' else d))),
+            (torch.amp, dict(autocast=autocast)), (torch.amp.autocast_mode, dict(autocast=autocast)),
+            (torch._C, dict(_group_tensors_by_device_and_dtype=grouped)),
             (torch.backends.cudnn, dict(version=lambda: self.cudnn, is_acceptable=lambda t: False))]
-        import fastai.callback.fp16 as fp16, ulmfit_nb.language_model as lm
-        load_file = lm.load_file
+        import fastai.callback.fp16 as fp16, ulmfit_nb.files as files
+        load_file = files.load_file
         def loaded(fname, device='cpu'): return {k:o.to(device) for k,o in load_file(fname).items()}
-        now += [(fp16, dict(autocast=autocast)), (lm, dict(load_file=loaded))]
+        now += [(fp16, dict(autocast=autocast)), (files, dict(load_file=loaded))]
         for place,names in now:
             for k,v in names.items(): stack.enter_context(patch.object(place, k, v))
         stack.enter_context(_Operations(self))

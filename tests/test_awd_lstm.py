@@ -44,7 +44,8 @@ def no_warnings():
         yield
 
 
-@pytest.mark.parametrize('kw', [{}, dict(tie_weights=False), dict(out_bias=False), dict(n_layers=1), dict(n_layers=4, emb_sz=16), dict(bidir=True)], ids=str)
+@pytest.mark.parametrize('kw', [{}, dict(tie_weights=False), dict(out_bias=False), dict(n_layers=1),
+    dict(n_layers=4, emb_sz=16), dict(bidir=True)], ids=str)
 def test_output_equals_fastai(kw):
     ours,theirs = pair(**kw)
     for a,b in zip(run(ours, batches()), run(theirs, batches())): torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
@@ -82,7 +83,8 @@ def test_state_dict_both_ways(kw):
 def test_older_checkpoint_raw_wins_in_either_order():
     ours,theirs = pair(3)
     sd = theirs.state_dict()
-    stale = {f'0.rnns.{i}.module.weight_hh_l0': torch.full_like(sd[f'0.rnns.{i}.weight_hh_l0_raw'], 7.) for i in range(3)}
+    stale = {f'0.rnns.{i}.module.weight_hh_l0': torch.full_like(sd[f'0.rnns.{i}.weight_hh_l0_raw'], 7.)
+        for i in range(3)}
     for d in ({**sd, **stale}, {**stale, **sd}):
         keys,fresh = list(d),pair(4)[0]
         fresh.load_state_dict(d)
@@ -93,9 +95,12 @@ def test_older_checkpoint_raw_wins_in_either_order():
 def test_wrong_checkpoints_are_refused():
     m = pair()[0]
     sd = fastai_state_dict(m)
-    with pytest.raises(RuntimeError, match='Missing key'): m.load_state_dict({k:v for k,v in sd.items() if 'weight_hh_l0_raw' not in k})
-    with pytest.raises(RuntimeError, match='Unexpected key'): m.load_state_dict({**sd, '0.rnns.0.module.weight_hh_l1': torch.zeros(1)})
-    with pytest.raises(RuntimeError, match='size mismatch'): m.load_state_dict({**sd, '0.rnns.0.weight_hh_l0_raw': torch.zeros(3,3)})
+    with pytest.raises(RuntimeError, match='Missing key'):
+        m.load_state_dict({k:v for k,v in sd.items() if 'weight_hh_l0_raw' not in k})
+    with pytest.raises(RuntimeError, match='Unexpected key'):
+        m.load_state_dict({**sd, '0.rnns.0.module.weight_hh_l1': torch.zeros(1)})
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        m.load_state_dict({**sd, '0.rnns.0.weight_hh_l0_raw': torch.zeros(3,3)})
 
 
 def test_encoder_alone_and_file_without_pickle():
@@ -189,7 +194,8 @@ def test_hidden_out_and_in():
     a,b = batches()[:2]
     enc(a)
     kept = enc.hidden
-    assert [tuple(h.shape) for h,c in kept] == [(1,4,20), (1,4,20), (1,4,12)] and not any(t.requires_grad for hc in kept for t in hc)
+    assert [tuple(h.shape) for h,c in kept] == [(1,4,20), (1,4,20),
+        (1,4,12)] and not any(t.requires_grad for hc in kept for t in hc)
     want = enc(b)
     enc.reset()
     assert enc.bs == 1
@@ -215,7 +221,8 @@ def test_deepcopy_in_the_middle_of_training():
     m = pair()[0].train()
     m(batches()[0])[0].sum().backward()
     c = copy.deepcopy(m)
-    assert c[0].encoder.weight is c[1].decoder.weight is c[0].encoder_dp.emb.weight and c[0].encoder.weight is not m[0].encoder.weight
+    assert c[0].encoder.weight is c[1].decoder.weight is c[0].encoder_dp.emb.weight and c[0].encoder.weight is not m[
+        0].encoder.weight
     outs = []
     for o in (m,c):
         torch.manual_seed(0)
@@ -267,10 +274,12 @@ def test_configs():
     assert awd_lstm_lm_config == fa.awd_lstm_lm_config and awd_lstm_clas_config == fa.awd_lstm_clas_config
     cfg = dict(awd_lstm_compact_config)
     m = get_language_model(AWD_LSTM, 100, cfg, drop_mult=0.5)
-    assert cfg == awd_lstm_compact_config and m[0].rnns[0].weight_p == awd_lstm_lm_config['weight_p']/2 and len(m[0].rnns) == 3
-    with pytest.raises(ValueError, match='no configuration is known'): get_language_model(nn.GRU, 100)
+    assert cfg == awd_lstm_compact_config and m[0].rnns[0].weight_p == awd_lstm_lm_config['weight_p']/2 and len(
+        m[0].rnns) == 3
+    with pytest.raises(ValueError, match='no architecture'): get_language_model(nn.GRU, 100)
     with pytest.raises(TypeError, match='n_hidden'): get_language_model(AWD_LSTM, 100, dict(n_hidden=3))
-    m = get_language_model(AWD_LSTM, 100, {**SMALL, 'init': lambda o: nn.init.zeros_(o.weight) if isinstance(o, nn.Embedding) else None})
+    m = get_language_model(AWD_LSTM, 100, {**SMALL, 'init': lambda o: nn.init.zeros_(o.weight)
+        if isinstance(o, nn.Embedding) else None})
     assert not m[0].encoder.weight.any()
 
 
@@ -284,7 +293,8 @@ def test_fastai_learner_with_ar_and_tar():
     ours,theirs = pair()
     before = {k: v.clone() for k,v in ours.state_dict().items()}
     for m,split in ((ours,awd_lstm_lm_split), (theirs,fa.awd_lstm_lm_split)):
-        learn = Learner(DataLoaders(dl, dl), m, loss_func=CrossEntropyLossFlat(), splitter=split, cbs=rnn_cbs(2, 1), moms=(0.8,0.7,0.8))
+        learn = Learner(DataLoaders(dl, dl), m, loss_func=CrossEntropyLossFlat(), splitter=split, cbs=rnn_cbs(2, 1),
+            moms=(0.8,0.7,0.8))
         torch.manual_seed(0)
         with learn.no_logging(): learn.fit(2, slice(1e-4, 1e-3))
     sd = theirs.state_dict()
@@ -324,7 +334,8 @@ def test_linear_cross_entropy_of_a_hopeless_model():
 
 def test_linear_cross_entropy_refuses_ids_out_of_range():
     for bad in (-100, 2):
-        with pytest.raises((RuntimeError,IndexError)): linear_cross_entropy(torch.ones(1,1), torch.ones(2,1), None, torch.tensor([bad]))
+        with pytest.raises((RuntimeError,IndexError)):
+            linear_cross_entropy(torch.ones(1,1), torch.ones(2,1), None, torch.tensor([bad]))
 
 
 def test_linear_cross_entropy_bf16_is_near():
@@ -342,7 +353,8 @@ def test_linear_cross_entropy_bf16_is_near():
 def test_no_tensor_of_places_times_words_is_made():
     "Nothing larger than the matrix itself is ever asked for"
     from watch import Largest
-    h,w,y = torch.randn(2000, 8, requires_grad=True),torch.randn(900, 8, requires_grad=True),torch.randint(0, 900, (2000,))
+    h,w,y = torch.randn(2000, 8, requires_grad=True),torch.randn(900, 8, requires_grad=True),torch.randint(0, 900,
+        (2000,))
     with Largest() as ours: linear_cross_entropy(h, w, None, y).backward()
     assert 0 < ours.numel <= 256*900 < 2000*900
     with Largest() as plain: F.cross_entropy(h@w.T, y).backward()
@@ -359,7 +371,8 @@ def test_lazy_logits_are_logits_to_whoever_looks():
     torch.manual_seed(0)
     lazy = lm(x)[0]
     assert isinstance(lazy, LazyLogits) and lazy._logits is None and len(lazy)==len(x) and lazy.float() is lazy
-    assert lazy.shape == plain.shape and torch.equal(lazy[0], plain[0]) and torch.equal(lazy.argmax(-1), plain.argmax(-1))
+    assert lazy.shape == plain.shape and torch.equal(lazy[0], plain[0]) and torch.equal(lazy.argmax(-1),
+        plain.argmax(-1))
     torch.testing.assert_close(F.cross_entropy(lazy.flatten(0,1), x.flatten()), lazy.loss(x))
     assert torch.equal(torch.softmax(lazy, -1), plain.softmax(-1))
     assert isinstance(lm.eval()(x)[0], torch.Tensor)
@@ -372,9 +385,11 @@ def test_training_step_without_logits_equals_fastai(drop):
     kw = {} if drop else dict(output_p=0., hidden_p=0., input_p=0., embed_p=0., weight_p=0.)
     ours,theirs = pair(**kw)
     ours[1].lazy = True
-    names = {v.data_ptr(): k for k,v in fastai_state_dict(ours).items() if 'encoder_dp' not in k and '1.decoder.weight' not in k}
+    names = {v.data_ptr(): k for k,v in fastai_state_dict(ours).items() if 'encoder_dp' not in k
+        and '1.decoder.weight' not in k}
     for m in (ours,theirs):
-        m.train(bool(drop))                                                # fastai's model can't be reset after training without weight dropout
+        # fastai's model can't be reset after training without weight dropout
+        m.train(bool(drop))
         if not drop and m is ours: m[1].train()                            # lazy also without dropout
     for n,x in enumerate(batches()):
         grads = []
@@ -398,7 +413,8 @@ def _zeros_per(what, make, n=400):
 
 @pytest.mark.parametrize('name', ['embedding', 'weight', 'rnn'])
 def test_dropout_distribution_is_fastais(name):
-    "Means and spreads of the share of zeros, per draw and per row, agree within 4 standard errors; other seeds on both sides"
+    """Means and spreads of the share of zeros, per draw and per row, agree within 4 standard errors; other seeds on
+    both sides"""
     p = 0.3
     emb,x = nn.Embedding(40, 10),torch.arange(40)[None]
     with torch.no_grad(): emb.weight.add_(5*emb.weight.sign())
@@ -406,9 +422,11 @@ def test_dropout_distribution_is_fastais(name):
     def theirs_w():
         theirs_l._setweights()
         return theirs_l.module.weight_hh_l0.detach()
-    make = dict(embedding=(lambda: EmbeddingDropout(emb, p)(x)[0].detach(), lambda: fa.EmbeddingDropout(emb, p)(x)[0].detach()),
+    make = dict(embedding=(lambda: EmbeddingDropout(emb, p)(x)[0].detach(),
+        lambda: fa.EmbeddingDropout(emb, p)(x)[0].detach()),
         weight=(lambda: ours_l.dropped_weights()[1].detach(), theirs_w),
-        rnn=(lambda: RNNDropout(p)(torch.ones(20, 6, 10))[:,0], lambda: fa.RNNDropout(p)(torch.ones(20, 6, 10))[:,0]))[name]
+        rnn=(lambda: RNNDropout(p)(torch.ones(20, 6, 10))[:,0],
+        lambda: fa.RNNDropout(p)(torch.ones(20, 6, 10))[:,0]))[name]
     for dim in ((0,1), 1, 0):
         torch.manual_seed(1)
         a = _zeros_per(dim, make[0]).flatten()
@@ -425,7 +443,8 @@ def test_dropout_distribution_is_fastais(name):
 def test_torch_compile_on_and_off(train, tmp_path, monkeypatch):
     "The compiled model gives the outputs and gradients of the plain one, batch after batch"
     import shutil
-    if not any(shutil.which(o) for o in ('g++','clang++','c++')): pytest.skip('torch.compile needs a C++ compiler, and there is none here')
+    if not any(shutil.which(o) for o in ('g++','clang++','c++')):
+        pytest.skip('torch.compile needs a C++ compiler, and there is none here')
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
     warnings.simplefilter('ignore')
     m = get_language_model(AWD_LSTM, 60, SMALL, drop_mult=0).train(train)
@@ -479,7 +498,8 @@ if rank==0:
 @pytest.mark.parametrize('lazy', [0, 1])
 def test_two_processes_have_the_gradient_of_the_joint_batch(tmp_path, lazy):
     "DDP over gloo, each process with mini-streams of its own, carried state, several batches"
-    ps = [subprocess.Popen([sys.executable, '-c', two, str(r), tmp_path/'store', tmp_path/'out', str(lazy)], stderr=subprocess.PIPE, text=True) for r in (0,1)]
+    ps = [subprocess.Popen([sys.executable, '-c', two, str(r), tmp_path/'store', tmp_path/'out', str(lazy)],
+        stderr=subprocess.PIPE, text=True) for r in (0,1)]
     errs = [p.communicate(timeout=240)[1] for p in ps]
     assert [p.returncode for p in ps]==[0,0], errs
     diff,size = map(float, (tmp_path/'out').read_text().split())

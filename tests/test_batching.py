@@ -14,7 +14,9 @@ def docs(n=80, seed=0):
 def same_batches(a, b):
     a,b = list(a),list(b)
     assert len(a)==len(b)>0
-    for (x,y),(x1,y1) in zip(a, b): assert torch.equal(x.as_subclass(torch.Tensor), x1.as_subclass(torch.Tensor)) and torch.equal(y.as_subclass(torch.Tensor), y1.as_subclass(torch.Tensor))
+    for (x,y),(x1,y1) in zip(a, b):
+        assert torch.equal(x.as_subclass(torch.Tensor),
+            x1.as_subclass(torch.Tensor)) and torch.equal(y.as_subclass(torch.Tensor), y1.as_subclass(torch.Tensor))
 
 @pytest.mark.parametrize('bs,seq_len', [(64,72),(8,7),(3,5),(16,1000),(1,10)])
 @pytest.mark.parametrize('backwards', [False,True])
@@ -22,7 +24,8 @@ def test_lm_batches_equal_fastai(bs, seq_len, backwards):
     d = docs()
     order = np.random.default_rng(3).permutation(len(d))
     theirs = [fa.TensorText(d[i].flip(0) if backwards else d[i]) for i in order]
-    dl = ours.LMDataLoader(fa.L(d), bs=bs, seq_len=seq_len, shuffle=True, backwards=backwards, shuffle_fn=lambda idxs: order)
+    dl = ours.LMDataLoader(fa.L(d), bs=bs, seq_len=seq_len, shuffle=True, backwards=backwards,
+        shuffle_fn=lambda idxs: order)
     same_batches(dl, fa.LMDataLoader(fa.L(theirs), bs=bs, seq_len=seq_len))
 
 def test_lm_batches_from_corpus_equal_list():
@@ -47,18 +50,22 @@ def folder(path):
     return path
 
 def block(lib, path, **kw):
-    return lib.DataBlock(kw.pop('tb')(path, is_lm=True, **kw), get_items=fa.get_text_files, splitter=fa.GrandparentSplitter())
+    return lib.DataBlock(kw.pop('tb')(path, is_lm=True, **kw), get_items=fa.get_text_files,
+        splitter=fa.GrandparentSplitter())
 
 @pytest.mark.parametrize('backwards', [False,True])
 def test_data_block_equals_fastai(tmp_path, backwards):
     path = folder(tmp_path/'texts')
     mine = block(fa, path, tb=ours.TextBlock.from_folder, backwards=backwards).dataloaders(path, bs=8, seq_len=10)
-    theirs = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k), backwards=backwards, vocab=mine.vocab).dataloaders(path, bs=8, seq_len=10, num_workers=0)
+    theirs = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k), backwards=backwards,
+        vocab=mine.vocab).dataloaders(path, bs=8, seq_len=10, num_workers=0)
     assert isinstance(mine.train, ours.LMDataLoader) and isinstance(theirs.train, fa.LMDataLoader)
     same_batches(mine.valid, theirs.valid)
     assert mine.backwards==backwards
-    own_vocab = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k)).dataloaders(path, bs=8, num_workers=0).vocab
-    assert [o for o in mine.vocab if o!='xxfake'][:9]==own_vocab[:9] and set(mine.vocab)-{'xxfake'}==set(own_vocab)-{'xxfake'}
+    own_vocab = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k)).dataloaders(path,
+        bs=8, num_workers=0).vocab
+    assert [o for o in mine.vocab
+        if o!='xxfake'][:9]==own_vocab[:9] and set(mine.vocab)-{'xxfake'}==set(own_vocab)-{'xxfake'}
 
 def test_item_is_tensor_text(tmp_path):
     path = folder(tmp_path/'texts')
@@ -83,7 +90,8 @@ def test_language_model_needs_one_column_only():
 @pytest.mark.parametrize('bad', [None, float('nan'), 3, b'x'])
 def test_missing_text_names_row_and_column(bad):
     df = pd.DataFrame({'review':['fine','good',bad,'bad']*5, 'y':['a','b']*10})
-    with pytest.raises(ValueError, match=r"row 2 .*'review'"): ours.TextDataLoaders.from_df(df, text_col='review', label_col='y')
+    with pytest.raises(ValueError, match=r"row 2 .*'review'"):
+        ours.TextDataLoaders.from_df(df, text_col='review', label_col='y')
 
 def test_sorted_dl_order_and_padding():
     d = docs(50)
@@ -107,7 +115,8 @@ def test_shuffle_is_seeded():
 
 def test_seq_len_and_direction_travel_with_the_data(tmp_path):
     path = folder(tmp_path/'texts')
-    dls = fa.DataBlock((ours.TextBlock.from_folder(path, seq_len=80, backwards=True), fa.CategoryBlock), get_items=fa.get_text_files, get_y=fa.parent_label,
+    dls = fa.DataBlock((ours.TextBlock.from_folder(path, seq_len=80, backwards=True), fa.CategoryBlock),
+        get_items=fa.get_text_files, get_y=fa.parent_label,
                        splitter=fa.GrandparentSplitter()).dataloaders(path, bs=8)
     assert dls.seq_len==80 and dls.valid.seq_len==80 and dls.backwards and dls.test_dl(['one text']).backwards
     x,_ = dls.valid.one_batch()
@@ -124,7 +133,8 @@ def test_shuffled_data_block_equals_fastai(tmp_path, monkeypatch, backwards):
     "The order of documents that fastai draws, given to ours"
     path = folder(tmp_path/'texts')
     mine = block(fa, path, tb=ours.TextBlock.from_folder, backwards=backwards).dataloaders(path, bs=8, seq_len=10)
-    theirs = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k), backwards=backwards, vocab=mine.vocab).dataloaders(path, bs=8, seq_len=10, num_workers=0)
+    theirs = block(fa, path, tb=lambda *a, **k: fa.TextBlock.from_folder(*a, n_workers=0, **k), backwards=backwards,
+        vocab=mine.vocab).dataloaders(path, bs=8, seq_len=10, num_workers=0)
     assert [o.name for o in theirs.train_ds.items]==[o.name for o in mine.train_ds.items]
     for _ in range(2):
         batches = list(theirs.train)
@@ -165,12 +175,14 @@ def test_pass_is_taken_up_anywhere(kind):
 def test_ranks_share_the_joint_batch(world, backwards):
     d = docs()
     order = np.random.default_rng(3).permutation(len(d))
-    joint = ours.LMDataLoader(d, bs=4*world, seq_len=9, shuffle=True, backwards=backwards, shuffle_fn=lambda idxs: order)
+    joint = ours.LMDataLoader(d, bs=4*world, seq_len=9, shuffle=True, backwards=backwards,
+        shuffle_fn=lambda idxs: order)
     one = ours.LMDataLoader(d, bs=4, seq_len=9, shuffle=True, backwards=backwards, shuffle_fn=lambda idxs: order)
     ranks = [list(one.for_rank(r, world)) for r in range(world)]
     same_batches(joint, [tuple(torch.cat(o) for o in zip(*bs)) for bs in zip(*ranks)])
     for r in ranks: # a row goes on where it ended
-        for (_,y),(x,_) in zip(r, r[1:]): assert torch.equal(y[:,-1].as_subclass(torch.Tensor), x[:,0].as_subclass(torch.Tensor))
+        for (_,y),(x,_) in zip(r, r[1:]):
+            assert torch.equal(y[:,-1].as_subclass(torch.Tensor), x[:,0].as_subclass(torch.Tensor))
 
 ranked = """
 import os, random, sys, torch
@@ -187,7 +199,8 @@ torch.distributed.destroy_process_group() # threads of gloo that outlive Python'
 
 def test_processes_agree_on_the_order(tmp_path):
     "Two gloo processes with other seeds read other rows of one stream"
-    ps = [subprocess.Popen([sys.executable, '-c', ranked, str(r), tmp_path/'store'], env={**os.environ, 'OMP_NUM_THREADS':'1', 'WORLD_SIZE':'2', 'RANK':str(r)},
+    ps = [subprocess.Popen([sys.executable, '-c', ranked, str(r), tmp_path/'store'],
+        env={**os.environ, 'OMP_NUM_THREADS':'1', 'WORLD_SIZE':'2', 'RANK':str(r)},
                            stderr=subprocess.PIPE, text=True) for r in range(2)]
     errs = [p.communicate(timeout=300)[1] for p in ps]
     assert [p.returncode for p in ps]==[0,0], errs
@@ -203,7 +216,8 @@ def test_blocks_do_not_show(backwards):
     lens = torch.tensor(np.random.default_rng(0).integers(0, 30, 60))
     starts = (lens.cumsum(0)-lens)[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
     whole = ours.lay_out(ids, starts, lens, backwards)
-    for block in (1,7,29,100,len(whole)-1,len(whole),len(whole)+1): assert torch.equal(ours.lay_out(ids, starts, lens, backwards, block), whole)
+    for block in (1,7,29,100,len(whole)-1,len(whole),len(whole)+1):
+        assert torch.equal(ours.lay_out(ids, starts, lens, backwards, block), whole)
     assert torch.equal(whole, torch.cat([ids[s:s+n].flip(0) if backwards else ids[s:s+n] for s,n in zip(starts, lens)]))
 
 def test_stream_stays_on_the_cpu_where_it_does_not_fit(monkeypatch):
@@ -230,15 +244,18 @@ def test_byte_order_marks_and_encodings(tmp_path):
         assert list(Tokenizer()(g) if given=='utf8' else dls.train_ds.tokenizer(g))==list(Tokenizer()(f))
         if enc!='cp1252': assert dls.vocab==want.vocab
     (other/'train'/'positive'/'bad.txt').write_bytes('Café'.encode('cp1252'))
-    with pytest.raises(ValueError, match=r"\.txt: byte 0x.. at offset \d+ is not utf8; name the file's encoding="): ours.TextDataLoaders.from_folder(other)
+    with pytest.raises(ValueError, match=r"\.txt: byte 0x.. at offset \d+ is not utf8; name the file's encoding="):
+        ours.TextDataLoaders.from_folder(other)
     assert len(ours.TextDataLoaders.from_folder(other, errors='replace').train_ds)==len(want.train_ds)+1
     with pytest.raises(ValueError, match="encoding='utf-16'"): ours.TextDataLoaders.from_folder(tmp_path/'utf-16')
 
 def table(**cols): return sentences()[:60][['text','label']].assign(**cols)
 
 @pytest.mark.parametrize('kw,says', [
-    (dict(label_col='label'), r"label is missing in row 3 of column 'label'; drop it with df.dropna\(subset=\['label'\]\)"),
-    (dict(label_col='tags', label_delim=' '), r"label is missing in row 3 of column 'tags'; where a text has none .*fillna\(''\)"),
+    (dict(label_col='label'),
+    r"label is missing in row 3 of column 'label'; drop it with df.dropna\(subset=\['label'\]\)"),
+    (dict(label_col='tags', label_delim=' '), r"label is missing in row 3 of column 'tags'; where a text has none "
+    r".*fillna\(''\)"),
     (dict(label_col='y', y_block=fa.RegressionBlock()), "label is missing in row 3 of column 'y'"),
     (dict(label_col=['toxic','threat']), "label is missing in row 3 of column 'threat'"),
     (dict(label_col=1), "label is missing in row 3 of column 'label'"),
@@ -248,7 +265,8 @@ def test_missing_labels(kw, says):
     df.loc[3, ['label','tags','y','threat']] = None
     with pytest.raises(ValueError, match=says): ours.TextDataLoaders.from_df(df, text_col='text', bs=8, **kw)
     if kw=={'label_col':'label'}: # a block that has a name for what is missing, and the language model, go on
-        assert '#na#' in ours.TextDataLoaders.from_df(df, text_col='text', label_col='label', y_block=fa.CategoryBlock(add_na=True), bs=8).vocab[1]
+        assert '#na#' in ours.TextDataLoaders.from_df(df, text_col='text', label_col='label',
+            y_block=fa.CategoryBlock(add_na=True), bs=8).vocab[1]
         assert len(ours.TextDataLoaders.from_df(df, text_col='text', is_lm=True, bs=2).train_ds)==48
 
 def test_csv_as_read_texts(tmp_path):
@@ -262,12 +280,14 @@ def test_csv_as_read_texts(tmp_path):
             if want: assert list(dls.vocab[1])==want==sorted(read_texts(tmp_path/name, 'text', col).label.unique())
             else: assert all(isinstance(int(o), int) and not isinstance(o, str) for o in dls.vocab[1])
     df.to_csv(tmp_path/'d.csv', index=False, header=False, sep='|')
-    assert list(ours.TextDataLoaders.from_csv(tmp_path, 'd.csv', header=None, delimiter='|', bs=8).vocab[1])==['NA','None','Spam']
+    assert list(ours.TextDataLoaders.from_csv(tmp_path, 'd.csv', header=None, delimiter='|', bs=8).vocab[1])==['NA',
+        'None','Spam']
     df.to_csv(tmp_path/'plain', index=False)
     assert list(ours.TextDataLoaders.from_csv(tmp_path, 'plain', bs=8).vocab[1])==['NA','None','Spam']
     (tmp_path/'e.csv').write_bytes(df.assign(text='Café '+df.text).to_csv(index=False).encode('cp1252', 'replace'))
     assert 'café' in ours.TextDataLoaders.from_csv(tmp_path, 'e.csv', encoding='cp1252', bs=8).vocab[0]
-    with pytest.raises(ValueError, match="byte 0xe9 at offset .* is not utf8; name the file's encoding="): ours.TextDataLoaders.from_csv(tmp_path, 'e.csv')
+    with pytest.raises(ValueError, match="byte 0xe9 at offset .* is not utf8; name the file's encoding="):
+        ours.TextDataLoaders.from_csv(tmp_path, 'e.csv')
     assert len(ours.TextDataLoaders.from_csv(tmp_path, 'e.csv', errors='replace').train_ds)==48
 
 def test_columns_of_zeros_and_ones_are_labels():

@@ -21,7 +21,8 @@ def reviews(tmp_path_factory):
 
 @pytest.mark.parametrize('flags', [[], ['--without-fastai-text']], ids=['plain','without-fastai-text'])
 def test_chapter(reviews, flags, tmp_path):
-    r = subprocess.run([sys.executable, here/'chapter.py', reviews, *flags], capture_output=True, text=True, encoding='utf8', cwd=tmp_path)
+    r = subprocess.run([sys.executable, here/'chapter.py', reviews, *flags], capture_output=True, text=True,
+        encoding='utf8', cwd=tmp_path)
     assert r.returncode==0, r.stderr[-3000:]
     assert r.stdout.strip().endswith('chapter: done')
 
@@ -31,15 +32,19 @@ import fastai.text.all as fa
 from fastcore.basics import defaults
 from plum import Function
 
+theirs = 'fastai','fasttransform','fastcore'
+changing = '_abc','__abstract','__weakref','__dict', '__annotations', '__doc__'
+
 def state():
     "Everything that could have been changed: classes and their members, dispatch tables, functions, defaults"
     res = {'defaults': {k: list(v) if isinstance(v, list) else v for k,v in vars(defaults).items()}}
-    for m in [m for n,m in sorted(sys.modules.items()) if n.startswith(('fastai','fasttransform','fastcore')) and m is not None]:
+    for m in [m for n,m in sorted(sys.modules.items()) if m is not None and n.startswith(theirs)]:
         for k,v in list(vars(m).items()):
             if k.startswith('__'): continue
             key = f'{m.__name__}.{k}'
             res[key] = id(v)
-            if inspect.isclass(v) and v.__module__.startswith(('fastai','fasttransform','fastcore')): res[key+'.members'] = {a:id(b) for a,b in vars(v).items() if not a.startswith(('_abc','__abstract','__weakref','__dict', '__annotations', '__doc__'))}
+            if inspect.isclass(v) and v.__module__.startswith(theirs):
+                res[key+'.members'] = {a:id(b) for a,b in vars(v).items() if not a.startswith(changing)}
             if type(v) is Function: res[key+'.table'] = [str(o.signature) for o in v.methods]
     return res
 

@@ -6,6 +6,9 @@ from fastai.text.models.awdlstm import AWD_LSTM as FastaiAWD_LSTM, awd_lstm_clas
 from fastai.text.models.core import get_text_classifier as fastai_text_classifier, masked_concat_pool as fastai_pool
 from ulmfit_nb.awd_lstm import *
 from ulmfit_nb.classifier import *
+from ulmfit_nb.files import write_meta
+from ulmfit_nb.inference import *
+from ulmfit_nb.targets import *
 
 vocab_sz,cfg = 120,dict(emb_sz=20, n_hid=28, n_layers=3)
 
@@ -13,7 +16,8 @@ def docs_of(lens, seed=0):
     g = torch.Generator().manual_seed(seed)
     return [torch.randint(2, vocab_sz, (n,), generator=g) for n in lens]
 
-def padded(docs, extra=0): return nn.functional.pad(nn.utils.rnn.pad_sequence(docs, batch_first=True, padding_value=1), (0,extra), value=1)
+def padded(docs, extra=0):
+    return nn.functional.pad(nn.utils.rnn.pad_sequence(docs, batch_first=True, padding_value=1), (0,extra), value=1)
 
 def loud(model):
     "Weights as far apart as a trained model's, so that differences show"
@@ -57,7 +61,8 @@ def test_max_len_counts_from_the_document(model):
 
 def test_any_batch(model):
     g = torch.Generator().manual_seed(5)
-    lens = [1,2,71,72,73,1440,1441,2300] + torch.randint(1, 400, (56,), generator=g).tolist() + torch.randint(400, 2000, (8,), generator=g).tolist()
+    lens = [1,2,71,72,73,1440,1441,2300] + torch.randint(1, 400, (56,), generator=g).tolist() + torch.randint(400, 2000,
+        (8,), generator=g).tolist()
     docs = docs_of(lens)
     ref = torch.cat([scores(model, d[None]) for d in docs])
     assert ref.std(0).min() > .05 # the documents do differ
@@ -72,7 +77,8 @@ def test_padding_anywhere(model):
     ref = scores(model, padded(d))
     front = torch.stack([nn.functional.pad(o, (100-len(o),0), value=1) for o in d])
     assert torch.allclose(scores(model, front), ref, atol=1e-5)
-    assert torch.allclose(scores(model, TensorText(padded(d)).int()), ref, atol=1e-6) # int32 as in a corpus, fastai's type
+    # int32 as in a corpus, fastai's type
+    assert torch.allclose(scores(model, TensorText(padded(d)).int()), ref, atol=1e-6)
 
 def test_fastai_differs_in_a_batch(model, fast):
     "The bug that is avoided is really there, so that the tests above can see something"
@@ -116,7 +122,8 @@ def test_pooled_is_the_pool_of_all_activations(model, step):
     front = torch.stack([nn.functional.pad(o, (2110-len(o),0), value=1) for o in docs])
     with torch.no_grad(): want = masked_concat_pool(*model[0](x))
     for o in x,front: assert (model[0].pooled(o, step)-want).abs().max()<1e-5
-    with pytest.raises(ValueError, match='document 1 of the batch holds nothing but padding'): model[0].pooled(torch.tensor([[5],[1]]), step)
+    with pytest.raises(ValueError, match='document 1 of the batch holds nothing but padding'):
+        model[0].pooled(torch.tensor([[5],[1]]), step)
 
 def test_pooled_reads_no_padding(model):
     "Rows leave when they end: with steps of one token only real tokens are read"
@@ -154,7 +161,8 @@ def test_groups_as_fastai(model, fast):
     ours,theirs = awd_lstm_clas_split(model),fastai_split(fast)
     assert [sorted(p.numel() for p in g) for g in ours]==[sorted(p.numel() for p in g) for g in theirs]
 
-@pytest.mark.parametrize('kw', [dict(lin_ftrs=[30,10], ps=[.1,.2]), dict(drop_mult=0), dict(y_range=(0,5)), dict(seq_len=16, max_len=32), dict(lin_ftrs=[])])
+@pytest.mark.parametrize('kw', [dict(lin_ftrs=[30,10], ps=[.1,.2]), dict(drop_mult=0), dict(y_range=(0,5)),
+    dict(seq_len=16, max_len=32), dict(lin_ftrs=[])])
 def test_options_as_fastai(kw):
     torch.manual_seed(0)
     ours = get_text_classifier(AWD_LSTM, vocab_sz, 2, config=cfg, **kw).eval()
@@ -168,8 +176,9 @@ def test_options_as_fastai(kw):
 
 def test_bad_options():
     with pytest.raises(ValueError, match='less than one chunk'): SentenceEncoder(72, nn.Identity(), max_len=10)
-    with pytest.raises(ValueError, match='as many dropouts'): get_text_classifier(AWD_LSTM, vocab_sz, 2, config=cfg, lin_ftrs=[10,10], ps=[.1])
-    with pytest.raises(ValueError, match='no configuration is known'): get_text_classifier(nn.LSTM, vocab_sz, 2)
+    with pytest.raises(ValueError, match='as many dropouts'):
+        get_text_classifier(AWD_LSTM, vocab_sz, 2, config=cfg, lin_ftrs=[10,10], ps=[.1])
+    with pytest.raises(ValueError, match='no architecture'): get_text_classifier(nn.LSTM, vocab_sz, 2)
 
 def test_language_model_config_gives_sizes():
     m = get_text_classifier(AWD_LSTM, vocab_sz, 2, config={**awd_lstm_lm_config, **cfg})
@@ -200,12 +209,15 @@ tiny = dict(emb_sz=12, n_hid=16)
 @pytest.fixture(scope='module')
 def df():
     res = sentences().sample(240, random_state=0).reset_index(drop=True)
-    return res.assign(stars=np.where(res.label=='positive', 4.5, 1.5), tags=res.label+';'+res.source, number=(res.label=='positive').astype(int), is_valid=res.index%4==0)
+    return res.assign(stars=np.where(res.label=='positive', 4.5, 1.5), tags=res.label+';'+res.source,
+        number=(res.label=='positive').astype(int), is_valid=res.index%4==0)
 
 @pytest.fixture(scope='module')
 def dls_of(df, tmp_path_factory):
     path = tmp_path_factory.mktemp('clas')
-    def f(label_col='label', data=df, **kw): return TextDataLoaders.from_df(data, path=path, text_col='text', label_col=label_col, valid_col='is_valid', bs=16, **kw)
+    def f(label_col='label', data=df, **kw):
+        return TextDataLoaders.from_df(data, path=path, text_col='text', label_col=label_col, valid_col='is_valid',
+            bs=16, **kw)
     return f
 
 @pytest.fixture(scope='module')
@@ -272,14 +284,17 @@ def test_recipe_suits_the_model(dls, tmp_path):
     flat = dict(recipes['scratch'], epochs=enough_epochs(recipes['scratch']['epochs'], len(dls.train_ds), 10000))
     assert small.recipe()==flat and flat['epochs'][-1]>4
     small.fit_gradual(epochs=(1,0,0,1), cbs=steps)
-    np.testing.assert_allclose(steps.rows, [[2e-2 if g==4 else 0 for g in range(5)], [1e-2/1.3**(4-g) for g in range(5)]], rtol=.1)
+    np.testing.assert_allclose(steps.rows, [[2e-2 if g==4 else 0 for g in range(5)],
+        [1e-2/1.3**(4-g) for g in range(5)]], rtol=.1)
     small.path = tmp_path
     wide = learner(dls, config={**tiny, 'emb_sz':4, 'n_hid':1152, 'n_layers':1})
     assert wide.pretrained is None and wide.recipe()==flat
-    lm = language_model_learner(TextDataLoaders.from_df(pd.DataFrame({'text':['a b c d']*40}), text_col='text', text_vocab=dls.vocab[0], is_lm=True, bs=2, seq_len=5, path=tmp_path),
+    lm = language_model_learner(TextDataLoaders.from_df(pd.DataFrame({'text':['a b c d']*40}), text_col='text',
+        text_vocab=dls.vocab[0], is_lm=True, bs=2, seq_len=5, path=tmp_path),
         AWD_LSTM, pretrained=False, config=dict(emb_sz=4, n_hid=1152, n_layers=1))
     wide.path = tmp_path
-    for had,want in ((None,flat), ('wiki-en-fwd',dict(recipes['pretrained'], epochs=enough_epochs(recipes['pretrained']['epochs'], len(dls.train_ds), 4000)))):
+    for had,want in ((None,flat), ('wiki-en-fwd',dict(recipes['pretrained'],
+        epochs=enough_epochs(recipes['pretrained']['epochs'], len(dls.train_ds), 4000)))):
         lm.pretrained = had
         lm.save_encoder('enc')
         assert wide.load_encoder('enc').recipe()==want
@@ -342,7 +357,8 @@ def test_reading_is_prepared_anew_after_training(dls_of, backwards):
     a = learn.predict_proba(['Good.', 'A bad phone.'])
     learn.fit_one_cycle(1, 2e-2)
     b = learn.predict_proba(['Good.', 'A bad phone.'])
-    assert not torch.allclose(a, b) and torch.allclose(b, learn.get_preds(dl=learn.dls.test_dl(['Good.', 'A bad phone.']))[0], atol=1e-6)
+    assert not torch.allclose(a, b) and torch.allclose(b,
+        learn.get_preds(dl=learn.dls.test_dl(['Good.', 'A bad phone.']))[0], atol=1e-6)
     assert not learn.model.training or learn.model[0].training==learn.model[1].training
 
 def test_without_arranged_weights(dls, df, monkeypatch):
@@ -353,7 +369,7 @@ def test_without_arranged_weights(dls, df, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
     other = learner(dls)
     other.model.load_state_dict(learn.model.state_dict())
-    assert not any(isinstance(o, ReadyLSTM) for o in ready_encoder(other.encoder).rnns)
+    assert not any(isinstance(o, PrepackedLSTM) for o in prepacked_encoder(other.encoder).rnns)
     assert (other.predict_proba(texts)-p).abs().max()<1e-6
     with pytest.raises(ValueError, match='no bfloat16'): other.predict_proba(texts, bf16=True)
 
@@ -413,9 +429,12 @@ def test_file_to_file(dls, df, tmp_path):
             assert got.text.tolist()==texts and got.label.tolist()==[dls.vocab[1][i] for i in p.argmax(1)]
             assert np.allclose(got[['p_negative','p_positive']], p, atol=1e-5)
     assert learn.predict_file(iter(texts), tmp_path/'o.csv')==len(texts)
-    assert learn.predict_file(write(tmp_path/'t.txt', 'a\n\nb\n'), tmp_path/'t.csv')==2 and pd.read_csv(tmp_path/'t.csv').text.tolist()==['a','b']
-    for bad,says in (('{"text":1}\n', 'line 1'), ('{"text":"a"}\n{"txt":"b"}\n', "line 2"), ('[1]\n', 'not an object'), ('{\n', 'not JSON')):
-        with pytest.raises(ValueError, match=says): learn.predict_file(write(tmp_path/'bad.jsonl', bad), tmp_path/'o.csv', text_col='text')
+    assert learn.predict_file(write(tmp_path/'t.txt', 'a\n\nb\n'),
+        tmp_path/'t.csv')==2 and pd.read_csv(tmp_path/'t.csv').text.tolist()==['a','b']
+    for bad,says in (('{"text":1}\n', 'line 1'), ('{"text":"a"}\n{"txt":"b"}\n', "line 2"), ('[1]\n', 'not an object'),
+        ('{\n', 'not JSON')):
+        with pytest.raises(ValueError, match=says):
+            learn.predict_file(write(tmp_path/'bad.jsonl', bad), tmp_path/'o.csv', text_col='text')
     assert len(pd.read_csv(tmp_path/'o.csv'))==len(texts) and not list(tmp_path.glob('.*'))
 
 labels_a_file = """
@@ -427,11 +446,14 @@ with learn.no_bar(): n = learn.predict_file(sys.argv[2], sys.argv[3])
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
-def label_in_a_process(*args, **kw): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', labels_a_file, *map(str, args)], stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'}, **kw)
+def label_in_a_process(*args, **kw):
+    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', labels_a_file, *map(str, args)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'}, **kw)
 
 @pytest.mark.parametrize('n', [12_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_many_texts_flat_memory_and_killed(dls, df, tmp_path, n):
-    "From a file to a file: as much memory as for a tenth of it; killed on the way, nothing half-written is there, and the next run is whole"
+    """From a file to a file: as much memory as for a tenth of it; killed on the way, nothing half-written is there, and
+    the next run is whole"""
     folder = learner(dls, path=tmp_path).export('clas')
     texts = df.text.tolist()
     def lines(n): return write(tmp_path/f'{n}.txt', ''.join(f'{texts[i%len(texts)]} {i}\n' for i in range(n)))
@@ -450,7 +472,8 @@ def test_many_texts_flat_memory_and_killed(dls, df, tmp_path, n):
         p = label_in_a_process(folder, lines(k), out)
         got,used[k] = map(int, p.communicate()[0].split())
         assert got==k and not list(tmp_path.glob('.*.part'))
-    with open(out, encoding='utf8') as f: assert [json.loads(o)['text'] for o in f]==[f'{texts[i%len(texts)]} {i}' for i in range(n)]
+    with open(out, encoding='utf8') as f:
+        assert [json.loads(o)['text'] for o in f]==[f'{texts[i%len(texts)]} {i}' for i in range(n)]
     small,large = used.values()
     assert large<small*1.15, used
 
@@ -474,7 +497,8 @@ def test_fastai_tools(dls, capsys):
         m.setattr(fastai.text.learner, 'display_df', shown.append)
         interp.plot_top_losses(3)
     table, = shown
-    assert len(table)==3 and table.loss.astype(float).tolist()==pytest.approx(interp.top_losses(3)[0].tolist(), abs=1e-3)
+    assert len(table)==3 and table.loss.astype(float).tolist()==pytest.approx(interp.top_losses(3)[0].tolist(),
+        abs=1e-3)
 
 def test_one_setting(dls, dls_of):
     with pytest.raises(ValueError, match='made with seq_len=72, but seq_len=80'): learner(dls, seq_len=80)
@@ -484,11 +508,12 @@ def test_one_setting(dls, dls_of):
     assert learner(dls_of(backwards=True)).describe()['backwards'] is True
 
 def test_one_class(df, dls_of):
-    with pytest.raises(ValueError, match='nothing to tell apart.*negative'): learner(dls_of(data=df[df.label=='negative']))
+    with pytest.raises(ValueError, match='nothing to tell apart.*negative'):
+        learner(dls_of(data=df[df.label=='negative']))
 
 def test_no_pretrained_model(dls, monkeypatch, capsys):
     monkeypatch.setattr(language_model, 'default_pretrained', 'no-such-model')
-    monkeypatch.setattr(language_model, '_said', set())
+    monkeypatch.setattr('ulmfit_nb.learner._said', set())
     learn = learner(dls, pretrained=True)
     learner(dls, pretrained=True)
     assert capsys.readouterr().out.count('no-such-model')==1
@@ -496,10 +521,12 @@ def test_no_pretrained_model(dls, monkeypatch, capsys):
     with pytest.raises(FileNotFoundError, match='looked for'): learner(dls, pretrained='nowhere')
 
 def test_pretrained_and_encoder(df, dls, dls_of, tmp_path):
-    dls_lm = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', is_lm=True, valid_pct=.1, bs=8, seq_len=16, text_vocab=dls.vocab[0])
+    dls_lm = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', is_lm=True, valid_pct=.1, bs=8, seq_len=16,
+        text_vocab=dls.vocab[0])
     lm = language_model_learner(dls_lm, AWD_LSTM, config=tiny, pretrained=False)
     folder = lm.export('lm')
-    learn = learner(dls_of(text_vocab=dls.vocab[0][:9]+dls.vocab[0][9:][::-1]), config=None, pretrained=folder) # sizes of the folder, words matched
+    # sizes of the folder, words matched
+    learn = learner(dls_of(text_vocab=dls.vocab[0][:9]+dls.vocab[0][9:][::-1]), config=None, pretrained=folder)
     i,j = (o.index('good') for o in (learn.vocab,lm.vocab))
     assert i!=j and torch.equal(learn.encoder.encoder.weight[i], lm.encoder.encoder.weight[j])
     assert learn.encoder.n_hid==16
@@ -508,10 +535,12 @@ def test_pretrained_and_encoder(df, dls, dls_of, tmp_path):
     lm.save_encoder('enc')
     learn = learner(dls, path=tmp_path).load_encoder('enc')
     for p,q in zip(learn.encoder.parameters(), lm.encoder.parameters()): assert torch.equal(p, q)
-    with pytest.raises(ValueError, match="'n_hid': 16"): learner(dls, path=tmp_path, config=dict(emb_sz=12, n_hid=20)).load_encoder('enc')
+    with pytest.raises(ValueError, match="'n_hid': 16"):
+        learner(dls, path=tmp_path, config=dict(emb_sz=12, n_hid=20)).load_encoder('enc')
 
 cases = dict(category=('label', {}, {}), numbers_as_labels=('number', {}, {}), many=('tags', dict(label_delim=';'), {}),
-    number=('stars', dict(y_block=RegressionBlock()), dict(y_range=(0,5), lin_ftrs=[20,10], max_len=None)), backwards=('label', dict(backwards=True), {}))
+    number=('stars', dict(y_block=RegressionBlock()), dict(y_range=(0,5), lin_ftrs=[20,10], max_len=None)),
+    backwards=('label', dict(backwards=True), {}))
 
 elsewhere = """
 import json,sys
@@ -542,14 +571,17 @@ def test_saved_without_labels_or_of_another_kind(dls, df, tmp_path):
     learn = learner(dls, path=tmp_path)
     folder = learn.export('clas')
     meta = json.loads((folder/'model.json').read_text())
-    (folder/'model.json').write_text(json.dumps({**meta, 'target':None}))
+    write_meta(folder/'model.json', {**meta, 'target':None})
     with pytest.raises(ValueError, match='without its labels'): load_classifier(folder)
-    (folder/'model.json').write_text(json.dumps({**meta, 'kind':'language_model'}))
+    of_head = 'drop_mult','n_out','lin_ftrs','ps','max_len','y_range','pool','target'
+    meta = {k:v for k,v in meta.items() if k not in of_head}
+    write_meta(folder/'model.json', {**meta, 'kind':'language_model'})
     with pytest.raises(ValueError, match='holds a language_model'): load_classifier(folder)
 
 def test_module_is_ours():
     import ulmfit_nb.classifier as m
-    for n in ('SentenceEncoder','masked_concat_pool','PoolingLinearClassifier','get_text_classifier','text_classifier_learner','TextClassifierLearner'):
+    for n in ('SentenceEncoder','masked_concat_pool','PoolingLinearClassifier','get_text_classifier',
+        'text_classifier_learner','TextClassifierLearner'):
         assert getattr(m, n).__module__=='ulmfit_nb.classifier'
     assert issubclass(TextClassifierLearner, TextLearner)
 
@@ -590,41 +622,54 @@ def test_new_texts_for_a_loaded_learner(df, tmp_path):
     new = load_learner(tmp_path/'m')
     new = load_learner(new.export('again')) # saved again from what was loaded
     want = learn.get_preds(dl=dls.test_dl(d.head(9)))[0]
-    for items in (d.head(9), d.head(9).review, d.head(9).review.tolist(), d.head(9)[['review']]): assert torch.allclose(new.get_preds(dl=new.dls.test_dl(items))[0], want, atol=1e-6)
+    for items in (d.head(9), d.head(9).review, d.head(9).review.tolist(), d.head(9)[['review']]):
+        assert torch.allclose(new.get_preds(dl=new.dls.test_dl(items))[0], want, atol=1e-6)
     probs,ys = new.get_preds(dl=new.dls.test_dl(d.head(9), with_labels=True))
     assert [new.dls.vocab[1][i] for i in ys]==d.head(9).verdict.tolist()
-    assert new.validate(dl=new.dls.test_dl(d, with_labels=True))[0]==pytest.approx(learn.validate(dl=dls.test_dl(d, with_labels=True))[0], abs=1e-5)
+    assert new.validate(dl=new.dls.test_dl(d, with_labels=True))[0]==pytest.approx(learn.validate(dl=dls.test_dl(d,
+        with_labels=True))[0], abs=1e-5)
     for items in (d.review.tolist()[:5], ['', 'Good.']):
-        with pytest.raises(ValueError, match='has no label: with_labels=True is for rows'): list(new.dls.test_dl(items, with_labels=True))
-    with pytest.raises(ValueError, match="no label column 'verdict'"): list(new.dls.test_dl(d[['review']], with_labels=True))
+        with pytest.raises(ValueError, match='has no label: with_labels=True is for rows'):
+            list(new.dls.test_dl(items, with_labels=True))
+    with pytest.raises(ValueError, match="no label column 'verdict'"):
+        list(new.dls.test_dl(d[['review']], with_labels=True))
     with pytest.raises(ValueError, match="no column 'review'"): list(new.dls.test_dl(df.head(3)))
-    with pytest.raises(KeyError, match="'neutral'"): list(new.dls.test_dl(d.head(3).assign(verdict='neutral'), with_labels=True))
+    with pytest.raises(KeyError, match="'neutral'"):
+        list(new.dls.test_dl(d.head(3).assign(verdict='neutral'), with_labels=True))
 
 def test_a_row_is_one_text(df, tmp_path):
     "A row of a table gets the answer of its text; a column of texts gets one each"
-    dls = TextDataLoaders.from_df(df.assign(id=range(len(df))), path=tmp_path, text_col='text', label_col='label', bs=8, seed=1)
+    dls = TextDataLoaders.from_df(df.assign(id=range(len(df))), path=tmp_path, text_col='text', label_col='label', bs=8,
+        seed=1)
     learn = learner(dls, path=tmp_path)
     learn.export('m')
     want = learn.predict(df.text.iloc[0])
     for l in (learn, load_learner(tmp_path/'m')):
-        for row in (df.iloc[0], df.assign(id=range(len(df))).iloc[0], df.assign(label=None).iloc[0], df[['text']].iloc[0], df.iloc[0].to_dict()):
+        for row in (df.iloc[0], df.assign(id=range(len(df))).iloc[0], df.assign(label=None).iloc[0],
+            df[['text']].iloc[0], df.iloc[0].to_dict()):
             got = l.predict(row)
             assert got[0]==want[0] and torch.allclose(got[2], want[2], atol=1e-6)
         assert len(l.predict(df.text[:3])[0])==3
         with pytest.raises(TypeError, match='not a row'): l.predict_proba(df.iloc[0])
         with pytest.raises(TypeError, match='not a table'): l.predict(df)
         with pytest.raises(TypeError, match='at position 1 is a number and no text'): l.predict(pd.Series(['a', 5]))
-    many = TextDataLoaders.from_df(df.assign(title='A title'), path=tmp_path, text_col=['title','text'], label_col='label', bs=8, seed=1)
+    many = TextDataLoaders.from_df(df.assign(title='A title'), path=tmp_path, text_col=['title','text'],
+        label_col='label', bs=8, seed=1)
     learn = learner(many, path=tmp_path)
     learn.export('n')
     row = df.assign(title='A title').iloc[0]
-    assert torch.allclose(load_learner(tmp_path/'n').predict(row)[2], learn.predict(f'xxfld 1 A title xxfld 2 {row.text}')[2], atol=1e-6)
+    assert torch.allclose(load_learner(tmp_path/'n').predict(row)[2], learn.predict('xxfld 1 A title xxfld 2 '
+        f'{row.text}')[2], atol=1e-6)
 
-@pytest.mark.parametrize('name,label', [('interval', lambda n: pd.cut(pd.Series([1,4]*n)[:n], [0,2,5])), ('date', lambda n: pd.to_datetime(pd.Series(['2020-01-01','2021-01-01']*n)[:n]))])
+@pytest.mark.parametrize('name,label', [('interval', lambda n: pd.cut(pd.Series([1,4]*n)[:n], [0,2,5])),
+    ('date', lambda n: pd.to_datetime(pd.Series(['2020-01-01','2021-01-01']*n)[:n]))])
 def test_labels_that_no_file_can_hold(df, tmp_path, name, label):
     d = df.assign(label=label(len(df)).to_numpy())
-    with pytest.raises(ValueError, match=r"is of the type \w+, and labels are str, int, float or bool: .*astype\(str\)"): learner(TextDataLoaders.from_df(d, path=tmp_path, text_col='text', label_col='label', bs=8, seed=1))
-    learn = learner(TextDataLoaders.from_df(d.assign(label=d.label.astype(str)), path=tmp_path, text_col='text', label_col='label', bs=8, seed=1), path=tmp_path)
+    with pytest.raises(ValueError,
+        match=r"is of the type \w+, and labels are str, int, float or bool: .*astype\(str\)"):
+        learner(TextDataLoaders.from_df(d, path=tmp_path, text_col='text', label_col='label', bs=8, seed=1))
+    learn = learner(TextDataLoaders.from_df(d.assign(label=d.label.astype(str)), path=tmp_path, text_col='text',
+        label_col='label', bs=8, seed=1), path=tmp_path)
     assert load_learner(learn.export('m')).predict('good')[0]==learn.predict('good')[0]
 
 def test_labels_that_cannot_be_learned_are_told_before_training(df):
@@ -632,18 +677,25 @@ def test_labels_that_cannot_be_learned_are_told_before_training(df):
     from ulmfit_nb.batching import TextBlock
     d = df.reset_index(drop=True).assign(is_valid=[i>=len(df)-5 for i in range(len(df))])
     d.loc[len(d)-2, 'label'] = 'neutral'
-    with pytest.raises(ValueError, match=f"label of row {len(d)-2} is missing, or no training text has it .*neutral.* in the validation part"):
+    with pytest.raises(ValueError, match=f"label of row {len(d)-2} is missing, or no training text has it .*neutral.* "
+        "in the validation part"):
         learner(TextDataLoaders.from_df(d, text_col='text', label_col='label', valid_col='is_valid', bs=8))
-    def block(d, y): return DataBlock((TextBlock.from_df('text'), y), get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter()).dataloaders(d, bs=8)
+    def block(d, y):
+        return DataBlock((TextBlock.from_df('text'), y), get_x=ColReader('text'), get_y=ColReader('label'),
+            splitter=ColSplitter()).dataloaders(d, bs=8)
     d.loc[len(d)-2, 'label'] = 'positive'
     d.loc[4, 'label'] = None
-    with pytest.raises(ValueError, match="label of row 4 is missing.* in the training part"): learner(block(d, CategoryBlock))
-    with pytest.raises(ValueError, match="label of row 7, in the training part, is missing"): learner(block(d.assign(label=[float('nan') if i==7 else i/9 for i in range(len(d))]), RegressionBlock()))
+    with pytest.raises(ValueError, match="label of row 4 is missing.* in the training part"):
+        learner(block(d, CategoryBlock))
+    with pytest.raises(ValueError, match="label of row 7, in the training part, is missing"):
+        learner(block(d.assign(label=[float('nan') if i==7 else i/9 for i in range(len(d))]), RegressionBlock()))
 
 def test_batches_of_one(df):
-    with pytest.raises(ValueError, match='bs is 1, but a classifier needs batches of two'): learner(TextDataLoaders.from_df(df, text_col='text', label_col='label', bs=1))
+    with pytest.raises(ValueError, match='bs is 1, but a classifier needs batches of two'):
+        learner(TextDataLoaders.from_df(df, text_col='text', label_col='label', bs=1))
     d = pd.DataFrame(dict(text=['good','bad'], label=['x','x'], is_valid=[False,True]))
-    with pytest.raises(ValueError, match='there is one training text'): learner(TextDataLoaders.from_df(d, text_col='text', label_col='label', valid_col='is_valid'))
+    with pytest.raises(ValueError, match='there is one training text'):
+        learner(TextDataLoaders.from_df(d, text_col='text', label_col='label', valid_col='is_valid'))
 
 def test_few_texts_are_trained_on(df):
     learn = learner(TextDataLoaders.from_df(df[:20], text_col='text', label_col='label', seed=1))
@@ -655,11 +707,13 @@ def test_few_texts_are_trained_on(df):
 def test_summary_counts_what_is_there(dls, dls_of):
     "As many parameters as the model has; what is trained follows `freeze_to`; a shared embedding counts once"
     from ulmfit_nb.language_model import LMLearner
-    lm = language_model_learner(TextDataLoaders.from_df(pd.DataFrame({'text':['a good film']*60}), text_col='text', is_lm=True, bs=4), AWD_LSTM, config=tiny, pretrained=False)
+    lm = language_model_learner(TextDataLoaders.from_df(pd.DataFrame({'text':['a good film']*60}), text_col='text',
+        is_lm=True, bs=4), AWD_LSTM, config=tiny, pretrained=False)
     for learn in (learner(dls), lm):
         for n in (-1,-2,-3,0):
             learn.freeze_to(n)
-            got = [int(o.replace(',','')) for o in re.findall(r'(?:Total|trainable) params: ([\d,]+)', str(learn.summary()))]
+            got = [int(o.replace(',','')) for o in re.findall(r'(?:Total|trainable) params: ([\d,]+)',
+                str(learn.summary()))]
             ps = list(learn.model.parameters())
             total,trained = sum(o.numel() for o in ps),sum(o.numel() for o in ps if o.requires_grad)
             assert got==[total, trained, total-trained]
@@ -670,33 +724,41 @@ def no_stars(t): return t.replace('*', '')
 
 class Letters:
     "Every second letter is a token of its own"
-    def __call__(self, items): return ([o for w in t.split(' ') for o in ([w] if w.startswith('xx') else w[::2])] for t in items)
+    def __call__(self, items):
+        return ([o for w in t.split(' ') for o in ([w] if w.startswith('xx') else w[::2])] for t in items)
 
 def test_own_rule_and_tokenizer_in_every_learner(df, tmp_path):
     "Trained from the default model, saved by name, asked for when loaded, and then as before"
     from functools import partial
     from ulmfit_nb.ensemble import Ensemble
     rules = [no_stars, *text_proc_rules[:-1], partial(lowercase, add_eos=True)]
-    for kw,own in ((dict(rules=rules), dict(rules=rules)), (dict(tok_tfm=Letters(), rules=rules), dict(tok=Letters, rules=rules)), (dict(tok_tfm=Letters), dict(tok=Letters()))):
+    for kw,own in ((dict(rules=rules), dict(rules=rules)),
+        (dict(tok_tfm=Letters(), rules=rules), dict(tok=Letters, rules=rules)),
+        (dict(tok_tfm=Letters), dict(tok=Letters()))):
         lm_dls = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', is_lm=True, bs=4, seed=1, **kw)
         lm = language_model_learner(lm_dls, AWD_LSTM) # pretrained: the default model
         lm.save_encoder('enc')
         lm.save('lm')
         lm.load('lm')
         lm_folder = lm.export('lm')
-        dls = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', label_col='label', bs=8, seed=1, text_vocab=lm_dls.vocab, **kw)
+        dls = TextDataLoaders.from_df(df, path=tmp_path, text_col='text', label_col='label', bs=8, seed=1,
+            text_vocab=lm_dls.vocab, **kw)
         learn = text_classifier_learner(dls, AWD_LSTM)
         learn.path = tmp_path
         learn.load_encoder('enc')
         folder = learn.export('m')
         texts = ['A *good* film.', 'BAD!!!! food']
-        for f,read in ((folder,load_learner), (folder,load_classifier), (lm_folder,load_learner), (lm_folder,language_model.load_language_model)):
-            with pytest.raises(ValueError, match='which is not from ulmfit_nb and was not saved: give it when you load, (rules=\\[no_stars, lowercase\\(add_eos=True\\)\\]|tok=Letters)'): read(f)
+        for f,read in ((folder,load_learner), (folder,load_classifier), (lm_folder,load_learner),
+            (lm_folder,language_model.load_language_model)):
+            with pytest.raises(ValueError, match='which is not from ulmfit_nb and was not saved: give it when you '
+                'load, (rules=\\[no_stars, lowercase\\(add_eos=True\\)\\]|tok=Letters)'):
+                read(f)
             assert read(f, **own).vocab==lm.vocab
         new = load_learner(folder, **own)
         assert torch.allclose(new.predict_proba(texts), learn.predict_proba(texts), atol=1e-6)
         assert new.dls.train_ds.tokenizer(texts[0])==dls.train_ds.tokenizer(texts[0])
-        assert Ensemble.load(Ensemble([learn]).save(tmp_path/'ens'), **own).predict(texts)==Ensemble([learn]).predict(texts)
+        assert Ensemble.load(Ensemble([learn]).save(tmp_path/'ens'),
+            **own).predict(texts)==Ensemble([learn]).predict(texts)
         again = load_learner(new.export('again'), **own)
         assert torch.allclose(again.predict_proba(texts), learn.predict_proba(texts), atol=1e-6)
 

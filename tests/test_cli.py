@@ -1,11 +1,13 @@
 "The `ulmfit` command as a user meets it: files in, files out, one line for a mistake"
 import json, os, subprocess, sys
 import pandas as pd, pytest
-from ulmfit_nb.awd_lstm import has_bf16
+from ulmfit_nb import arguments, cli
+from ulmfit_nb.inference import has_bf16
 from ulmfit_nb.texts import sentences
 
 def ulmfit(*args, cwd=None):
-    return subprocess.run([sys.executable, '-m', 'ulmfit_nb', *map(str, args)], capture_output=True, text=True, encoding='utf8', cwd=cwd, env=os.environ | {'OMP_NUM_THREADS':'1'})
+    return subprocess.run([sys.executable, '-m', 'ulmfit_nb', *map(str, args)], capture_output=True, text=True,
+        encoding='utf8', cwd=cwd, env=os.environ | {'OMP_NUM_THREADS':'1'})
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
@@ -22,14 +24,26 @@ quick = ['--size','tiny','--lm-epochs',1,'--clas-epochs','1,0,0,1','--bs',16,'--
 
 @pytest.fixture(scope='module')
 def model(files):
-    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--valid',files/'valid.jsonl', '--unlabelled',files/'more.tsv', '--out',files/'model', '--json', *quick)
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--valid',
+        files/'valid.jsonl', '--unlabelled',files/'more.tsv', '--out',files/'model',
+        '--bag-of-words','no', '--json', *quick)
     assert r.returncode==0, r.stderr[-3000:]
     return files/'model',json.loads(r.stdout)
 
 def test_train_says_what_it_did(model):
     _,res = model
     assert (res['train'],res['valid'],res['pretrained'])==(200,60,None)
-    assert 0<=res['accuracy']<=1 and 0<=res['baseline']<=1 and res['lm_tokens']>460*3 # the unlabelled texts were read too
+    # the unlabelled texts were read too
+    assert 0<=res['accuracy']<=1 and 0<=res['baseline']<=1 and res['lm_tokens']>460*3
+    assert res['accuracy_alone']==res['accuracy'] and res['weights']==[1,0]
+    assert [o['name'] for o in res['report']]==['ULMFiT','largest class']
+
+def test_bag_of_words_is_yes_no_or_auto(files):
+    r = ulmfit('train', files/'train.csv', '--bag-of-words', 'perhaps')
+    assert r.returncode==2 and 'neither yes, no nor auto' in r.stderr.replace('\n', ' ')
+    from ulmfit_nb.cli import option, parameters_of
+    parser = option(parameters_of('estimator.ULMFiTClassifier.__init__'), 'bag_of_words').parser
+    assert [parser(o) for o in ('yes','No','auto')]==[True,False,'auto']
 
 def test_predict_is_what_python_says(model, files):
     from ulmfit_nb.estimator import ULMFiTClassifier
@@ -57,17 +71,20 @@ def test_file_to_file_keeps_the_order(model, files, out):
 def test_generate(model):
     r = ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json')
     a,b = json.loads(r.stdout)
-    assert a!=b and a.startswith('The film') and json.loads(ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json').stdout)==[a,b]
+    assert a!=b and a.startswith('The film') and json.loads(ulmfit('generate', model[0], 'The film', '--n-words',10,
+        '--n',2, '--seed',1, '--json').stdout)==[a,b]
 
 def test_demo_goes_all_the_way(tmp_path):
     r = ulmfit('demo', '--limit',150, '--lm-epochs',1, '--out',tmp_path/'demo', '--json')
     assert r.returncode==0, r.stderr[-3000:]
     assert '\r' not in r.stdout+r.stderr and '█' not in r.stderr
     epochs = [o.split()[0] for o in r.stderr.splitlines() if o.split() and o.split()[0].isdigit()]
-    assert epochs[:2]==['0','0'] and len(epochs)>8 # head and whole of the language model, then the classifier's steps; in both directions
+    # head and whole of the language model, then the classifier's steps; in both directions
+    assert epochs[:2]==['0','0'] and len(epochs)>8
     res = json.loads(r.stdout)
     assert (res['train'],res['valid'])==(120,30) and 0<=res['accuracy']<=1 and 0<=res['baseline']<=1
-    assert res['pretrained'].startswith('wiki-en-compact') and len(set(res['generated']))==2 and all(o.startswith('The food was') for o in res['generated'])
+    assert res['pretrained'].startswith('wiki-en-compact') and len(set(res['generated']))==2 and all(
+        o.startswith('The food was') for o in res['generated'])
     again = ulmfit('predict', tmp_path/'demo', '--json', '--', *(o['text'] for o in res['predicted']))
     assert len(res['predicted'])==2 and json.loads(again.stdout)==res['predicted'] # what the demo's new process said
 
@@ -79,7 +96,8 @@ def test_groups_stay_together_and_sample_is_seeded(files):
     shares = pd.read_csv(files/'train.csv').verdict.value_counts(normalize=True)
     assert (df.label.value_counts(normalize=True)-shares).abs().max()<.02
 
-def write(path, name, text): (path/name).write_bytes(text if isinstance(text, bytes) else text.encode()); return path/name
+def write(path, name, text):
+    (path/name).write_bytes(text if isinstance(text, bytes) else text.encode()); return path/name
 
 bad = {
     'no such file': (lambda p: ['train', p/'nowhere.csv'], 'nowhere.csv'),
@@ -90,7 +108,8 @@ bad = {
     'empty': (lambda p: ['train', write(p, 'empty.csv', 'text,label\n')], 'empty.csv'),
     'bytes': (lambda p: ['train', write(p, 'latin.csv', 'text,label\ncaf\xe9,x\nb,y\n'.encode('latin1'))], 'latin.csv'),
     'no model': (lambda p: ['predict', p/'no_model', 'text'], 'no_model'),
-    'pretrained': (lambda p: ['train', p/'train.csv', '--text-col','review', '--label-col','verdict', '--pretrained','my-own'], 'my-own'),
+    'pretrained': (lambda p: ['train', p/'train.csv', '--text-col','review', '--label-col','verdict', '--pretrained',
+    'my-own'], 'my-own'),
 }
 
 @pytest.mark.parametrize('name', bad)
@@ -102,7 +121,9 @@ def test_mistakes_get_one_line(files, name, tmp_path):
     assert r.stderr.strip().splitlines()[-1].startswith('ulmfit: ') and says in r.stderr
     assert not (tmp_path/'never'/'classifier').exists()
 
-@pytest.mark.parametrize('args', [['train'], ['predict','m'], ['predict','m','a','--file','b.txt'], ['predict','m','a','--out','x.xlsx'], ['train','x.csv','--size','huge'], ['train','x.csv','--clas-epochs','1,2'], ['nonsense']])
+@pytest.mark.parametrize('args', [['train'], ['predict','m'], ['predict','m','a','--file','b.txt'],
+    ['predict','m','a','--out','x.xlsx'], ['train','x.csv','--size','huge'], ['train','x.csv','--clas-epochs','1,2'],
+    ['nonsense']])
 def test_wrong_usage_is_2(args): assert ulmfit(*args).returncode==2
 
 def test_a_file_in_the_place_of_a_text(tmp_path):
@@ -113,7 +134,8 @@ def test_a_file_in_the_place_of_a_text(tmp_path):
         said = ' '.join(r.stderr.replace('│', ' ').split()) # out of its frame
         assert r.returncode==2 and 'is a file: give it with --file' in said and not (tmp_path/'out.csv').exists()
 
-@pytest.mark.parametrize('args,says', [(['predict','m','-5 stars'], 'ulmfit predict m -- "-5 stars"'), (['predict','my model','Good.','-bad'], "ulmfit predict 'my model' -- \"-bad\""),
+@pytest.mark.parametrize('args,says', [(['predict','m','-5 stars'], 'ulmfit predict m -- "-5 stars"'),
+    (['predict','my model','Good.','-bad'], "ulmfit predict 'my model' -- \"-bad\""),
     (['generate','m','-hello there'], 'ulmfit generate m -- "-hello there"')])
 def test_a_text_that_begins_with_a_dash(args, says):
     r = ulmfit(*args)
@@ -141,10 +163,12 @@ def test_files_as_they_come(files, tmp_path, model):
         assert r.returncode==1 and said.startswith('ulmfit: ') and not (tmp_path/'m').exists()
         assert option in said or option=='--sep' and 'its columns are' in said, said
         for o in ('=True','encoding=','errors=','df.','df['): assert o not in said
-    r = ulmfit('train', tmp_path/'t.csv', *given, *sum(add.values(), []), '--out',tmp_path/'m', '--json', '--valid','0.3', *quick)
+    r = ulmfit('train', tmp_path/'t.csv', *given, *sum(add.values(), []), '--out',tmp_path/'m', '--json', '--valid',
+        '0.3', *quick)
     assert r.returncode==0, r.stderr[-2000:]
     assert json.loads(r.stdout)['train']+json.loads(r.stdout)['valid']==57
-    r = ulmfit('predict', model[0], '--file',tmp_path/'t.csv', '--text-col','review', *sum(add.values(), []), '--out',tmp_path/'out.csv', '--json')
+    r = ulmfit('predict', model[0], '--file',tmp_path/'t.csv', '--text-col','review', *sum(add.values(), []), '--out',
+        tmp_path/'out.csv', '--json')
     assert r.returncode==0 and json.loads(r.stdout)['n']==58, r.stderr[-2000:]
     assert pd.read_csv(tmp_path/'out.csv').text[0]=='Un café très bon.'
     r = ulmfit('predict', model[0], '--file',tmp_path/'t.csv', '--encoding','latin-one')
@@ -166,15 +190,19 @@ def test_damaged_model_is_refused(model, tmp_path):
         assert r.returncode==1 and 'weights.safetensors' in r.stderr and 'Traceback' not in r.stderr
 
 def test_help_answers_without_torch():
-    code = "import sys; from ulmfit_nb.cli import app; from typer.testing import CliRunner; assert CliRunner().invoke(app, ['train','--help']).exit_code==0; print(sorted({'torch','fastai','pandas','spacy'} & set(sys.modules)))"
+    code = ("import sys; from ulmfit_nb.cli import app; from typer.testing import CliRunner; assert "
+        "CliRunner().invoke(app, ['train','--help']).exit_code==0; print(sorted({'torch','fastai','pandas','spacy'} & "
+        "set(sys.modules)))")
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()=='[]'
 
 def test_both_directions_and_balance(files):
     from ulmfit_nb.estimator import ULMFiTClassifier
-    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',files/'both', '--both', '--balanced', '--quiet', '--json', *quick)
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',files/'both',
+        '--both', '--balanced', '--quiet', '--json', *quick)
     assert r.returncode==0 and 'epoch' not in r.stderr, r.stderr[-3000:]
     res,clf = json.loads(r.stdout),ULMFiTClassifier.load(files/'both')
-    assert res['directions']==['fwd','bwd'] and clf.directions==('fwd','bwd') and clf.class_weight=='balanced' and res['temperature']==clf.ensemble_.temperature
+    assert res['directions']==['fwd','bwd'] and clf.directions==('fwd',
+        'bwd') and clf.class_weight=='balanced' and res['temperature']==clf.ensemble_.temperature
     p = json.loads(ulmfit('predict', files/'both', '--json', 'Good.').stdout)[0]
     assert abs(p['p_positive']-clf.predict_proba(['Good.'])[0,1])<1e-6
     one = json.loads(ulmfit('predict', files/'both'/'classifier_bwd', '--json', 'Good.').stdout)[0] # a member alone
@@ -185,13 +213,16 @@ def test_both_directions_and_balance(files):
 def test_train_looks_first_where_it_will_write(files, tmp_path):
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine'/'thesis.txt').write_text('…')
-    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',tmp_path/'mine', '--size','tiny', '--pretrained','none', '--lm-epochs','500')
-    assert r.returncode==1 and 'exists and holds something else' in r.stderr and [o.name for o in tmp_path.rglob('*')]==['mine','thesis.txt']
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',tmp_path/'mine',
+        '--size','tiny', '--pretrained','none', '--lm-epochs','500')
+    assert r.returncode==1 and 'exists and holds something else' in r.stderr and [o.name
+        for o in tmp_path.rglob('*')]==['mine','thesis.txt']
 
 def test_valid_file_of_other_labels(files, tmp_path):
     df = pd.read_csv(files/'train.csv')
     df.assign(verdict=df.stars).to_csv(tmp_path/'stars.csv', index=False)
-    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--valid',tmp_path/'stars.csv', '--out',tmp_path/'m', *quick)
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--valid',
+        tmp_path/'stars.csv', '--out',tmp_path/'m', *quick)
     assert r.returncode==1 and 'no label in common' in r.stderr and not (tmp_path/'m').exists()
 
 def test_texts_without_words(tmp_path):
@@ -203,10 +234,13 @@ def test_texts_without_words(tmp_path):
 def test_predict_wants_one_label(kind, tmp_path):
     from fastai.basics import ColReader, ColSplitter, DataBlock, MultiCategoryBlock, RegressionBlock
     from ulmfit_nb.all import AWD_LSTM, TextBlock, text_classifier_learner
-    df = pd.DataFrame({'text':['good','bad']*8, 'y':[1.,0.]*8 if kind=='number' else ['a;b','b']*8, 'is_valid':[False]*12+[True]*4})
+    df = pd.DataFrame({'text':['good','bad']*8, 'y':[1.,0.]*8 if kind=='number' else ['a;b','b']*8,
+        'is_valid':[False]*12+[True]*4})
     y = dict(get_y=ColReader('y')) if kind=='number' else dict(get_y=ColReader('y', label_delim=';'))
-    dls = DataBlock((TextBlock.from_df('text'), RegressionBlock() if kind=='number' else MultiCategoryBlock()), get_x=ColReader('text'), splitter=ColSplitter(), **y).dataloaders(df, bs=4, path=tmp_path)
-    learn = text_classifier_learner(dls, AWD_LSTM, pretrained=False, config=dict(emb_sz=8, n_hid=8, n_layers=2), n_out=1 if kind=='number' else None)
+    dls = DataBlock((TextBlock.from_df('text'), RegressionBlock() if kind=='number' else MultiCategoryBlock()),
+        get_x=ColReader('text'), splitter=ColSplitter(), **y).dataloaders(df, bs=4, path=tmp_path)
+    learn = text_classifier_learner(dls, AWD_LSTM, pretrained=False, config=dict(emb_sz=8, n_hid=8, n_layers=2),
+        n_out=1 if kind=='number' else None)
     learn.export('m')
     r = ulmfit('predict', tmp_path/'m', 'good')
     assert r.returncode==1 and 'not one label per text' in r.stderr and 'Traceback' not in r.stderr
@@ -214,8 +248,130 @@ def test_predict_wants_one_label(kind, tmp_path):
 def test_narrow_console(model):
     env = os.environ | {'OMP_NUM_THREADS':'1', 'PYTHONIOENCODING':'cp1252'}
     for extra in ([], ['--json']):
-        r = subprocess.run([sys.executable, '-m', 'ulmfit_nb', 'predict', str(model[0]), *extra, '--', 'great 😀\nfilm'], capture_output=True, env=env)
+        r = subprocess.run([sys.executable, '-m', 'ulmfit_nb', 'predict', str(model[0]), *extra, '--', 'great 😀\nfilm'],
+            capture_output=True, env=env)
         assert r.returncode==0, r.stderr[-2000:]
         out = r.stdout.decode('cp1252')
         if extra: assert json.loads(out)[0]['text']=='great 😀\nfilm'
         else: assert out.strip().endswith('great ? film') and len(out.splitlines())==1
+
+# A parameter is documented once
+
+def command_of(name):
+    "A command as it stands in the shell: its options by name, and by the name of their parameter"
+    from typer.main import get_command
+    return {o.name:o for o in get_command(cli.app).commands[name].params}
+
+def comments(function):
+    "What fastcore reads, from the imported function, of the parameters that it has"
+    import inspect
+    from fastcore.docments import docments
+    has = inspect.signature(function).parameters
+    said = docments(function, returns=False)
+    return {k:' '.join((v or '').split()) for k,v in said.items() if k in has and k!='self'}
+
+def differences(options, comments, differs, renamed):
+    "Parameters without an option, and options whose help is another than the parameter's comment"
+    res = []
+    for k,says in comments.items():
+        option = options.get(renamed.get(k, k))
+        if k in differs and k not in renamed: continue
+        if option is None: res.append(f'{k}: no option')
+        elif not says or not option.help.startswith(cli.help_of(says)): res.append(f'{k}: {option.help} | {says}')
+        elif k not in renamed and option.help!=cli.help_of(says): res.append(f'{k}: {option.help} | {says}')
+    return res
+
+def functions(command):
+    "The functions whose parameters are a command's options, what it says otherwise, and what only has another name"
+    from ulmfit_nb.estimator import ULMFiTClassifier
+    from ulmfit_nb.pretraining import pretrain
+    from ulmfit_nb.serving import make_app,serve
+    from ulmfit_nb.web import export_web
+    if command=='serve': return [serve, make_app],cli.serve_differs,{}
+    if command=='export-web': return [export_web],cli.web_differs,{'page':'page'}
+    if command=='tokenize':
+        from ulmfit_nb.distributed import corpus_from_files
+        return [corpus_from_files],cli.tokenize_differs,{'out':'out', 'n_workers':'workers'}
+    if command=='pretrain':
+        return [pretrain],cli.pretrain_differs,{'out':'out', 'valid':'valid', 'n_workers':'workers'}
+    names = {'epochs':'clas_epochs', 'lrs':'clas_lrs', 'random_state':'seed', 'unlabelled':'unlabelled'}
+    return [ULMFiTClassifier.__init__, ULMFiTClassifier.fit],cli.train_differs,names
+
+@pytest.mark.parametrize('command', ['train','pretrain','tokenize','serve','export-web'])
+def test_every_parameter_is_an_option(command):
+    "With its comment as help; what a command says otherwise is in a list, with options that exist"
+    options = command_of(command)
+    of,differs,names = functions(command)
+    said = {k:v for f in of for k,v in comments(f).items()}
+    assert differences(options, said, differs, names)==[]
+    assert set(differs) <= set(said)
+    flags = {o for p in options.values() for o in (*p.opts, *p.secondary_opts)}
+    for k,v in differs.items(): assert v is None or set(v.split(', ')) <= flags, k
+
+def test_three_parameters_have_no_option():
+    "A share for `fit` to hold out has one of its own, `--validation-fraction`; a dict and a socket are for Python"
+    assert [k for k,v in cli.train_differs.items() if v is None]==['valid']
+    assert [k for k,v in cli.pretrain_differs.items() if v is None]==['config']
+    assert [k for k,v in cli.serve_differs.items() if v is None]==['sock']
+
+@pytest.mark.parametrize('command', ['train','pretrain','tokenize','serve','export-web'])
+def test_defaults_are_those_of_the_function(command):
+    import inspect
+    options = command_of(command)
+    of,differs,names = functions(command)
+    for k,p in {k:p for f in of for k,p in inspect.signature(f).parameters.items()}.items():
+        if k=='self' or k in differs and k not in names: continue
+        default = options[names.get(k, k)].default
+        if p.default is not p.empty: assert default==p.default or str(default)==str(p.default), k
+
+def test_a_differing_help_is_found():
+    options,(of,differs,names) = command_of('pretrain'),functions('pretrain')
+    said = comments(of[0])
+    assert differences(options, {**said, 'lr':said['lr']+' or so'}, differs, names)
+    assert differences(options, {**said, 'n_workers':'Threads'}, differs, names)
+    assert differences(options, {**said, 'momentum':'New'}, differs, names)==['momentum: no option']
+    assert differences(options, {**said, 'lr':''}, differs, names)
+
+def test_a_new_parameter_is_an_option(tmp_path, monkeypatch):
+    "From its comment, its default and its type, wherever the comment stands; the command hands its value on"
+    import typer
+    from typer.testing import CliRunner
+    source = """def f(
+    path,                   # Where it is
+    # So many, which takes
+    # two lines
+    n:int|None=None,
+    rate=.5,                # How fast; `None`: as it comes
+    loud=False,             # With noise?
+    calm=True,              # At rest?
+    words:int|str|None='auto' # Words
+): pass
+"""
+    (tmp_path/'toy.py').write_text(source)
+    spec = type('Spec', (), {'origin':str(tmp_path/'toy.py')})
+    monkeypatch.setattr(arguments, 'find_spec', lambda name: spec)
+    got = cli.parameters_of('toy.f')
+    assert got['n']==('int | None', None, 'So many, which takes two lines') and got['path'][1:]==(..., 'Where it is')
+    app,seen = typer.Typer(),{}
+    @app.command()
+    @cli.options_of(got, {'path':'path'})
+    def command(path:str, **settings): seen.update(settings)
+    run = lambda *args: CliRunner().invoke(app, ['x', *args]).exit_code
+    assert run()==0 and seen==dict(n=None, rate=.5, loud=False, calm=True, words='auto')
+    assert run('--n','3', '--rate','1', '--loud', '--no-calm', '--words','none')==0
+    assert seen==dict(n=3, rate=1., loud=True, calm=False, words=None)
+    assert run('--words','7')==0 and seen['words']==7
+    assert run('--words','few')==run('--n','x')==run('--no-loud')==2
+
+def test_new_settings_reach_the_classifier(files, tmp_path):
+    "Options that come from the comments alone do what the parameters do"
+    from ulmfit_nb.estimator import ULMFiTClassifier
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--out',tmp_path/'m',
+        '--clas-lrs','.04,.02,.01,.002', '--no-calibrate', '--label-smoothing','.1', '--seq-len',20, '--quiet',
+        '--json', *quick)
+    assert r.returncode==0, r.stderr[-3000:]
+    clf = ULMFiTClassifier.load(tmp_path/'m')
+    assert tuple(clf.lrs)==(.04,.02,.01,.002) and clf.label_smoothing==.1 and clf.seq_len==20
+    assert clf.calibrate is False and json.loads(r.stdout)['temperature']==1
+    r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--patience',0, *quick)
+    assert r.returncode==1 and '--patience is 0' in r.stderr

@@ -11,7 +11,8 @@ def test_groups_are_in_force(tmp_path):
     shutil.copy(Path(__file__).with_name('conftest.py'), tmp_path)
     code = "import pytest\n@pytest.mark.parametrize('i', range(8))\ndef test_it(i): pass\n"
     for o in ('a','b'): (tmp_path/f'test_{o}.py').write_text(code)
-    command = [sys.executable, '-m', 'pytest', '-n','2', '--dist','loadgroup', '-v', '-p','no:cacheprovider', '--rootdir',str(tmp_path), str(tmp_path)]
+    command = [sys.executable, '-m', 'pytest', '-n','2', '--dist','loadgroup', '-v', '-p','no:cacheprovider',
+        '--rootdir',str(tmp_path), str(tmp_path)]
     env = {k:v for k,v in os.environ.items() if not k.startswith('PYTEST_')}
     r = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     ran = re.findall(r'\[(gw\d)\].* PASSED (\S+?)::(\S+)', r.stdout)

@@ -4,17 +4,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 import pytest
-from conftest import root
+from conftest import notebooks, root
 import browser
 
 pytest.importorskip('sphinx', reason="no Sphinx: install the extra 'docs'")
 sys.path.insert(0, str(root/'docs'))
+from build import page_name
 docs,site = root/'docs',root/'docs'/'_build'/'html'
 
 @pytest.fixture(scope='module')
 def built():
     "The folder of the site, built here and now, every warning an error; by two at once, which don't hurt each other"
-    both = [subprocess.Popen([sys.executable, str(docs/'build.py')], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, str(docs/'build.py')], cwd=root, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     for p,said in [(p,p.communicate()[0]) for p in both]: assert p.returncode==0, said[-9000:]
     return site
 
@@ -29,10 +31,12 @@ with alone(Path(sys.argv[2])/'lock'):
     time.sleep(.5)
     with open(Path(sys.argv[2])/'log', 'a') as f: f.write('end ')
 """
-    for o in [subprocess.Popen([sys.executable, '-c', code, str(docs), str(tmp_path), o]) for o in ('killed','a','b')]: o.wait()
+    for o in [subprocess.Popen([sys.executable, '-c', code, str(docs), str(tmp_path), o]) for o in ('killed','a','b')]:
+        o.wait()
     said = (tmp_path/'log').read_text().split()
     assert sorted(said)==['begin']*3+['end']*2
-    said.remove('begin') if said[:2]==['begin','begin'] else said.pop(next(i for i,o in enumerate(said) if said[i:i+2] in (['begin','begin'], ['begin'])))
+    said.remove('begin') if said[:2]==['begin','begin'] else said.pop(next(i for i,
+        o in enumerate(said) if said[i:i+2] in (['begin','begin'], ['begin'])))
     assert said==['begin','end']*2
 
 def test_a_site_is_whole_or_as_it_was(tmp_path):
@@ -64,10 +68,13 @@ class Page(HTMLParser):
         if tag=='a' and 'href' in a: self.links.append(a['href'])
         if tag=='img': self.imgs.append(a)
         if tag in ('img','script','iframe','source') and a.get('src'): self.loads.append(a['src'])
-        if tag=='link' and a.get('rel') in ('stylesheet','preload','icon','shortcut icon','preconnect','dns-prefetch'): self.loads.append(a['href'])
+        if tag=='link' and a.get('rel') in ('stylesheet','preload','icon','shortcut icon','preconnect','dns-prefetch'):
+            self.loads.append(a['href'])
 
 @pytest.fixture(scope='module')
-def pages(built): return {str(o.relative_to(built)):Page(o.read_text(encoding='utf8')) for o in sorted(built.rglob('*.html')) if '_static' not in o.parts}
+def pages(built):
+    return {str(o.relative_to(built)):Page(o.read_text(encoding='utf8')) for o in sorted(built.rglob('*.html'))
+        if '_static' not in o.parts}
 
 def content(built, name): return (built/f'{name}.html').read_text(encoding='utf8')
 
@@ -76,18 +83,19 @@ def content(built, name): return (built/f'{name}.html').read_text(encoding='utf8
 def toc():
     "Pages in the table of contents"
     text = (docs/'index.md').read_text(encoding='utf8')
-    return [l.strip() for o in re.findall(r'```\{toctree\}(.*?)```', text, re.S) for l in o.splitlines() if l.strip() and l[0]!=':']
+    return [l.strip() for o in re.findall(r'```\{toctree\}(.*?)```', text, re.S) for l in o.splitlines() if l.strip()
+        and l[0]!=':']
 
 def test_every_notebook_is_in_the_table_of_contents():
-    from build import page_name
-    assert not {page_name(o) for o in (root/'nbs').glob('[!_.]*.ipynb')} - set(toc())
+    assert not {page_name(o) for o in notebooks()} - set(toc())
     assert len(toc())==len(set(toc()))
 
-def test_the_four_parts():
+def test_the_parts():
     text = (docs/'index.md').read_text(encoding='utf8')
-    assert re.findall(r':caption: (.*)', text)==['Read','Do','Look up','Why']
+    assert re.findall(r':caption: (.*)', text)==['Read','Do','Workshop','Look up','Why']
 
-chapters = [page for nb in sorted((root/'nbs').glob('[01]*.ipynb')) for page in [re.sub(r'^\d+[a-z]?_', '', nb.stem)]]
+chapters = [page_name(o) for o in notebooks('book') if page_name(o)!='imdb'] + [page_name(o)
+    for o in notebooks('workshop')]
 
 @pytest.mark.parametrize('name', chapters)
 def test_chapters_end_with_questions(name, built):
@@ -106,9 +114,11 @@ def test_links_to_the_repository(monkeypatch):
     "They have one source, `repository` in settings.ini; unknown, there are none"
     import build
     monkeypatch.setattr(build, 'repository', 'https://github.com/owner/name')
-    assert '(https://colab.research.google.com/github/owner/name/blob/main/nbs/03_batching.ipynb)' in build.run_line('03_batching.ipynb')
+    line = build.run_line(root/'nbs'/'book'/'03_batching.ipynb')
+    assert '(https://colab.research.google.com/github/owner/name/blob/main/nbs/book/03_batching.ipynb)' in line
     monkeypatch.setattr(build, 'repository', '')
-    assert 'github' not in build.run_line('03_batching.ipynb') and 'download' in build.run_line('03_batching.ipynb')
+    assert 'github' not in build.run_line(root/'nbs'/'book'/'03_batching.ipynb') and 'download' in build.run_line(
+        root/'nbs'/'book'/'03_batching.ipynb')
 
 # The reference
 
@@ -130,7 +140,8 @@ def test_every_exported_name_has_an_entry(built):
 def test_no_entry_without_a_description(built):
     def said(m, n):
         dd = re.search(r'<dd>(.*)', entry(content(built, f'api/{m}'), m, n), re.S)
-        text = re.sub(r'<p class="entry">.*?</p>|<table.*?</table>|<p class="returns">.*?</p>', '', dd[1], flags=re.S) if dd else ''
+        text = re.sub(r'<p class="entry">.*?</p>|<table.*?</table>|<p class="returns">.*?</p>', '', dd[1],
+            flags=re.S) if dd else ''
         return htmllib.unescape(re.sub(r'<[^>]+>', ' ', text)).strip()
     assert not [f'{m}.{n}' for m,n in names() if len(said(m, n))<10]
 
@@ -141,8 +152,10 @@ def test_every_parameter_is_in_the_table(built):
         o = getattr(api.load(m), n)
         if not (inspect.isfunction(o) or inspect.isclass(o)): continue
         rows = api.class_params(o)[0] if inspect.isclass(o) else api.params(o)[0]
-        text = ''.join(re.findall(r'<table.*?</table>', entry(content(built, f'api/{m}'), m, n), re.S)) # the signature above it has the names, too
-        first = {htmllib.unescape(re.sub(r'<[^>]+>', '', o)).strip() for o in re.findall(r'<tr[^>]*>\s*<td[^>]*>(.*?)</td>', text, re.S)}
+        # the signature above it has the names, too
+        text = ''.join(re.findall(r'<table.*?</table>', entry(content(built, f'api/{m}'), m, n), re.S))
+        first = {htmllib.unescape(re.sub(r'<[^>]+>', '', o)).strip()
+            for o in re.findall(r'<tr[^>]*>\s*<td[^>]*>(.*?)</td>', text, re.S)}
         bad += [f'{m}.{n}({p})' for p,_,_,_ in rows if p not in first]
     assert not bad
 
@@ -162,16 +175,21 @@ def test_our_parameters_have_a_meaning():
 
 def test_a_card_says_what_the_file_says(tmp_path):
     import cards
-    about = dict(name='tiny-fwd', what='A made-up model.', licence='CC BY-SA 3.0', parameters=1234567, results={'as stored':{'kept aside':dict(loss=4.25, tokens=123456), 'test':dict(loss=4.5)}},
+    about = dict(name='tiny-fwd', what='A made-up model.', licence='CC BY-SA 3.0', parameters=1234567,
+        results={'as stored':{'kept aside':dict(loss=4.25, tokens=123456), 'test':dict(loss=4.5)}},
         samples=[dict(prompt='The film', text='was <b>good</b> | it_costs $5 *now*')])
-    meta = dict(kind='language_model', arch='AWD_LSTM', config=dict(emb_sz=160, bidir=False), vocab=['xxunk','xxpad','the'], tokenizer=dict(kind='word', special_toks=['xxunk']), sha256='abc')
+    meta = dict(kind='language_model', arch='AWD_LSTM', config=dict(emb_sz=160, bidir=False),
+        vocab=['xxunk','xxpad','the'], tokenizer=dict(kind='word', special_toks=['xxunk']), sha256='abc')
     for name,m in {'tiny-fwd':dict(meta, card=about), 'bare-fwd':meta}.items():
         (tmp_path/name).mkdir()
         (tmp_path/name/'model.json').write_text(json.dumps(m), encoding='utf8')
     pages = cards.cards(tmp_path)
     assert list(pages)==['bare-fwd','tiny-fwd']
     text = pages['tiny-fwd']
-    for o in ('# tiny-fwd','A made-up model.','| licence | CC BY-SA 3.0 |','1,234,567','### As stored','| kept aside | 4.25 | 123,456 |','| test | 4.5 |  |','## Samples','| The film | was \\<b\\>good\\</b\\> \\| it\\_costs \\$5 \\*now\\* |','| `emb_sz` | 160 |','| `bidir` | no |','| `vocabulary` | 3 |'): assert o in text, o
+    for o in ('# tiny-fwd','A made-up model.','| licence | CC BY-SA 3.0 |','1,234,567','### As stored','| kept aside | '
+        '4.25 | 123,456 |','| test | 4.5 |  |','## Samples','| The film | was \\<b\\>good\\</b\\> \\| it\\_costs \\$5 '
+        '\\*now\\* |','| `emb_sz` | 160 |','| `bidir` | no |','| `vocabulary` | 3 |'):
+        assert o in text, o
     assert 'no description' in pages['bare-fwd'] and 'AWD' in pages['bare-fwd'] and 'xxunk' not in pages['bare-fwd']
     assert '(models/tiny-fwd.md): A made-up model.' in cards.listing(pages)
     assert 'no pretrained model' in cards.listing(cards.cards(tmp_path/'nowhere'))
@@ -197,12 +215,14 @@ def test_links_and_anchors_resolve(built, pages):
 def test_nothing_is_loaded_from_elsewhere(built, pages):
     assert not [(n,o) for n,p in pages.items() for o in p.loads if urlsplit(o).netloc]
     css = [o for o in built.rglob('*.css')]
-    assert css and not [o.name for o in css if re.search(r'(@import\s*|url\()\s*["\']?https?:', o.read_text(encoding='utf8'))]
+    assert css and not [o.name for o in css if re.search(r'(@import\s*|url\()\s*["\']?https?:',
+        o.read_text(encoding='utf8'))]
 
-generic = re.compile(r'\W*(plot|figure|image|picture|graph|chart|diagram|logo|_images/\S*|\S+\.(png|svg|jpe?g))?\W*', re.I)
+generic = re.compile(r'\W*(plot|figure|image|picture|graph|chart|diagram|logo|_images/\S*|\S+\.(png|svg|jpe?g))?\W*',
+    re.I)
 def says(text): return len(text.split())>=5 and not generic.fullmatch(text) and not text.startswith('Plot')
 
-@pytest.mark.parametrize('nb', sorted((root/'nbs').glob('[01]*.ipynb')), ids=lambda o: o.stem)
+@pytest.mark.parametrize('nb', notebooks('book')+notebooks('workshop'), ids=lambda o: o.stem)
 def test_nbdev_has_nothing_to_warn_of(nb):
     "Imports are in cells of their own: making the pages runs them"
     from nbdev.processors import _do_eval
@@ -213,10 +233,11 @@ def test_nbdev_has_nothing_to_warn_of(nb):
         for cell in NBProcessor(nb).nb.cells: _do_eval(cell)
     assert not [str(w.message) for w in seen if 'containing imports' in str(w.message)]
 
-@pytest.mark.parametrize('nb', sorted((root/'nbs').glob('[!_.]*.ipynb')), ids=lambda o: o.stem)
+@pytest.mark.parametrize('nb', notebooks(), ids=lambda o: o.stem)
 def test_figures_of_notebooks_say_what_they_show(nb):
     "In the cell that draws one: `#| fig-alt: what it shows, for those who can't see it`"
-    cells = [o for o in json.loads(nb.read_text(encoding='utf8'))['cells'] if any('image/png' in d.get('data', {}) for d in o.get('outputs', ()))]
+    cells = [o for o in json.loads(nb.read_text(encoding='utf8'))['cells']
+        if any('image/png' in d.get('data', {}) for d in o.get('outputs', ()))]
     alts = [re.search(r'^#\| fig-alt: (.*)', ''.join(o['source']), re.M) for o in cells]
     assert not [''.join(o['source'])[:80] for o,a in zip(cells, alts) if not (a and says(a[1]))]
 
@@ -238,7 +259,8 @@ def test_machines_find_the_pages(built):
         md = path.read_text(encoding='utf8')
         assert md.startswith('#') and not re.search(r'^\{\.\w+\}$', md, re.M) and (built/f'{o}.html').exists()
         prose = re.sub(r'```.*?```', '', md, flags=re.S)
-        assert not [l for l in re.findall(r'\]\((?!https?:|#)([^)\s]+)\)', prose) if not (path.parent/l.split('#')[0]).exists()]
+        assert not [l for l in re.findall(r'\]\((?!https?:|#)([^)\s]+)\)', prose)
+            if not (path.parent/l.split('#')[0]).exists()]
 
 def test_formulas_need_no_script(built):
     text = content(built, 'awd_lstm')
@@ -249,7 +271,7 @@ def test_formulas_need_no_script(built):
 @pytest.fixture(scope='module')
 def tab(built):
     if not browser.find(): pytest.skip('no Chromium here: apt-get install chromium, or set CHROME')
-    pytest.importorskip('websockets')
+    pytest.importorskip('playwright')
     with browser.serve(built) as url, browser.chromium() as tab:
         tab.url = url
         yield tab
@@ -266,7 +288,7 @@ def test_pages_load_in_silence(tab, pages):
     assert not bad
 
 def test_nothing_overflows_a_phone(tab, pages):
-    tab.size(390, 844, True)
+    tab.size(390, 844)
     bad = []
     for o in visited(tab, pages):
         tab.open(f'{tab.url}/{o}')
@@ -274,12 +296,27 @@ def test_nothing_overflows_a_phone(tab, pages):
         if w>390: bad.append((o,w))
     assert not bad
 
-@pytest.mark.parametrize('query,wanted', [('LMDataLoader',('batching.html','api/batching.html')), ('gradual unfreezing',('classifier.html',))])
+@pytest.mark.parametrize('width', [1280,390])
+def test_no_code_is_cut(tab, pages, width):
+    "Not in the folds either, once they are open"
+    tab.size(width, 844)
+    bad = []
+    for o in visited(tab, pages):
+        tab.open(f'{tab.url}/{o}')
+        tab.js("document.querySelectorAll('details').forEach(o => o.open = true)")
+        n = tab.js("[...document.querySelectorAll('.cell_input pre')]"
+            ".filter(o => o.scrollWidth>o.clientWidth+1).length")
+        if n: bad.append((o,n))
+    assert not bad
+
+@pytest.mark.parametrize('query,wanted', [('LMDataLoader',('batching.html','api/batching.html')),
+    ('gradual unfreezing',('classifier.html',))])
 def test_search_finds_the_right_page_first(tab, query, wanted):
     tab.size(1300)
     tab.open(f'{tab.url}/search.html?q={query.replace(" ","+")}')
     first = tab.until("(document.querySelector('#search-results ul.search li a') || {}).href")
-    tab.until("!document.querySelector('#search-progress') || !/Searching|Preparing/.test(document.querySelector('#search-results').innerText)")
+    tab.until("!document.querySelector('#search-progress') || "
+        "!/Searching|Preparing/.test(document.querySelector('#search-results').innerText)")
     first = tab.js("document.querySelector('#search-results ul.search li a').href")
     assert urlsplit(first).path.lstrip('/') in wanted
 
@@ -289,9 +326,11 @@ def test_dark_mode_toggles(tab):
     def choose(mode):
         tab.js("[...document.querySelectorAll('.theme-switch-button')].find(o => o.offsetParent).click()")
         tab.until(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].some(o => o.offsetParent)")
-        tab.js(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].find(o => o.offsetParent).click()")
+        tab.js(f"[...document.querySelectorAll('.theme-change-button[data-mode={mode}]')].find(o => "
+            "o.offsetParent).click()")
         tab.until(f"document.documentElement.dataset.theme=='{mode}'")
-        return tab.js("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('svg.drawn text')).fill]")
+        return tab.js("[getComputedStyle(document.body).backgroundColor, "
+            "getComputedStyle(document.querySelector('svg.drawn text')).fill]")
     dark,light = choose('dark'),choose('light')
     assert dark[0]!=light[0] and dark[1]!=light[1]
     choose('dark')

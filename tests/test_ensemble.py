@@ -21,7 +21,8 @@ def make(df, tmp_path_factory):
     path = tmp_path_factory.mktemp('ens')
     def f(backwards=False, seed=0, label_col='label', **kw):
         set_seed(seed)
-        dls = TextDataLoaders.from_df(df, path=path, text_col='text', label_col=label_col, valid_col='is_valid', bs=16, backwards=backwards, **kw)
+        dls = TextDataLoaders.from_df(df, path=path, text_col='text', label_col=label_col, valid_col='is_valid', bs=16,
+            backwards=backwards, **kw)
         learn = text_classifier_learner(dls, AWD_LSTM, config=tiny, pretrained=False)
         learn.logger = lambda *_: None
         with learn.no_bar(): learn.fit_one_cycle(1, 1e-2)
@@ -56,7 +57,8 @@ def test_temperature_changes_no_answer_and_is_undone():
         assert torch.equal(q.argmax(1), p.argmax(1)) and torch.allclose(q.sum(1), torch.ones(50))
         assert torch.allclose(with_temperature(q, 1/t), p, atol=1e-4)
     one = torch.tensor([[1.,0.],[0.,1.]]) # certainty stays finite
-    assert torch.isfinite(with_temperature(one, 2.)).all() and torch.isfinite(with_temperature(one, 2., many=True)).all()
+    assert torch.isfinite(with_temperature(one, 2.)).all() and torch.isfinite(with_temperature(one, 2.,
+        many=True)).all()
 
 def test_temperature_is_the_best_one():
     "No other temperature on a grid has less cross-entropy"
@@ -105,7 +107,8 @@ def test_saved_and_loaded_elsewhere(pair, tmp_path):
     ens = Ensemble(pair, 1.7)
     folder = ens.save(tmp_path/'both')
     assert not [o for o in folder.rglob('*') if o.suffix in ('.pkl','.pth','.pickle')]
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', elsewhere, str(folder), json.dumps(texts)], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', elsewhere, str(folder), json.dumps(texts)],
+        capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
     assert r.returncode==0, r.stderr
     assert torch.allclose(torch.tensor(json.loads(r.stdout.splitlines()[-1])), ens.predict_proba(texts), atol=1e-6)
     ens.temperature = 2.
@@ -118,10 +121,15 @@ def damaged(folder):
         a,b = f/'0_forwards'/'weights.safetensors',f/'1_backwards'/'weights.safetensors'
         x,y = a.read_bytes(),b.read_bytes()
         a.write_bytes(y), b.write_bytes(x)
-    return {'is missing':lambda f: (f/w.relative_to(folder)).unlink(), 'cut off':lambda f: (f/w.relative_to(folder)).write_bytes(w.read_bytes()[:-1]), 'content has changed|cut off':swap,
-        'does not exist':lambda f: (f/'ensemble.json').unlink(), 'damaged':lambda f: (f/'ensemble.json').write_text('{'),
-        'format version 7':lambda f: (f/'ensemble.json').write_text(json.dumps({**json.loads((f/'ensemble.json').read_text()), 'format_version':7})),
-        'changed after it was saved':lambda f: (f/'ensemble.json').write_text(json.dumps({**json.loads((f/'ensemble.json').read_text()), 'temperature':9}))}
+    return {'is missing':lambda f: (f/w.relative_to(folder)).unlink(),
+        'cut off':lambda f: (f/w.relative_to(folder)).write_bytes(w.read_bytes()[:-1]),
+        'content has changed|cut off':swap,
+        'does not exist':lambda f: (f/'ensemble.json').unlink(),
+        'damaged':lambda f: (f/'ensemble.json').write_text('{'),
+        'format version 7':lambda f: (f/'ensemble.json').write_text(
+        json.dumps({**json.loads((f/'ensemble.json').read_text()), 'format_version':7})),
+        'changed after it was saved':lambda f: (f/'ensemble.json').write_text(
+        json.dumps({**json.loads((f/'ensemble.json').read_text()), 'temperature':9}))}
 
 def test_damaged_folders_are_refused(pair, tmp_path):
     import shutil

@@ -1,5 +1,5 @@
 "ULMFiTClassifier as scikit-learn, other processes, and careless people use it"
-import io, json, os, pickle, shutil, signal, subprocess, sys, time
+import io, json, os, pickle, re, shutil, signal, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
@@ -10,11 +10,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils.validation import check_is_fitted, validate_data
-from ulmfit_nb.awd_lstm import has_bf16
+from ulmfit_nb.inference import has_bf16
 from ulmfit_nb.estimator import *
 from ulmfit_nb.texts import sentences
 
-def quick(**kw): return ULMFiTClassifier(**{**dict(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), seq_len=24), **kw})
+def quick(**kw):
+    return ULMFiTClassifier(**{**dict(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), seq_len=24), **kw})
 env = {**os.environ, 'OMP_NUM_THREADS':'1'}
 some = ['Good.', '', 'The food was cold.', 'great '*150]
 
@@ -38,7 +39,8 @@ def test_conventions(clf, df):
 
 @pytest.mark.parametrize('kind', ['list','array','series','table','object'])
 def test_any_container(clf, kind):
-    X = dict(list=some, array=np.array(some), series=pd.Series(some, index=[7,7,1,0]), table=pd.DataFrame({'t':some}), object=np.array(some, dtype=object)[:,None])[kind]
+    X = dict(list=some, array=np.array(some), series=pd.Series(some, index=[7,7,1,0]), table=pd.DataFrame({'t':some}),
+        object=np.array(some, dtype=object)[:,None])[kind]
     assert np.array_equal(clf.predict_proba(X), clf.predict_proba(some))
 
 @pytest.mark.parametrize('labels', [[3,5], [True,False], [np.int64(0),np.int64(1)], ['a','ü'], [1.,2.]], ids=str)
@@ -55,7 +57,8 @@ def test_labels_of_pandas(df, dtype):
     y = pd.Series(np.where(df.label=='positive', 1, 0), index=range(500, 620))
     y = y.map({0:'a', 1:'b'}).astype(dtype) if dtype in ('string','category','str') else y.astype(dtype)
     clf = quick(lm_epochs=0, epochs=(1,0,0,0)).fit(df.text, y)
-    assert clf.classes_.tolist()==sorted(set(y.tolist())) and clf.classes_.dtype.kind==dict(Int64='i', boolean='b', int8='i').get(dtype, 'U')
+    assert clf.classes_.tolist()==sorted(set(y.tolist())) and clf.classes_.dtype.kind==dict(Int64='i', boolean='b',
+        int8='i').get(dtype, 'U')
     if dtype=='int8': return
     y = y.copy()
     y.iloc[3] = None
@@ -88,7 +91,8 @@ def test_validation_part_is_not_trained_on(df):
     held = df.text[100:],df.label[100:]
     wrong = held[0],held[1].map({'positive':'negative','negative':'positive'})
     a,b = (quick().fit(df.text[:100], df.label[:100], valid=v) for v in (held,wrong))
-    assert all(x.equal(y) for x,y in zip(a.ensemble_.learners[0].model.parameters(), b.ensemble_.learners[0].model.parameters()))
+    assert all(x.equal(y) for x,y in zip(a.ensemble_.learners[0].model.parameters(),
+        b.ensemble_.learners[0].model.parameters()))
     assert a.n_valid_==20 and abs(a.valid_accuracy_+b.valid_accuracy_-1)<1e-6
     plain = quick(validation_fraction=0).fit(df.text[:100], df.label[:100])
     assert plain.n_valid_==0 and plain.ensemble_.temperature==1 and plain.valid_accuracy_ is None
@@ -112,7 +116,8 @@ def test_pickle(clf):
     assert again.language_model('bwd').dls.backwards
     assert not hasattr(pickle.loads(pickle.dumps(quick())), 'classes_')
 
-# scikit-learn's own checks. `check_estimator` runs none of them for an estimator of texts but the first, since all build tables of numbers. So they are run on
+# scikit-learn's own checks. `check_estimator` runs none of them for an estimator of texts but the first, since all
+# build tables of numbers. So they are run on
 # a subclass that writes each row of numbers as a text, and leaves everything else as it is.
 
 def as_texts(X): return [' '.join(f'f{j}v{round(float(v)*2)}' for j,v in enumerate(r)) for r in X]
@@ -120,7 +125,8 @@ def as_texts(X): return [' '.join(f'f{j}v{round(float(v)*2)}' for j,v in enumera
 class OfNumbers(ULMFiTClassifier):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.string,tags.input_tags.two_d_array,tags.input_tags.one_d_array,tags.classifier_tags.poor_score = False,True,False,True
+        tags.input_tags.string,tags.input_tags.two_d_array,tags.input_tags.one_d_array = False,True,False
+        tags.classifier_tags.poor_score = True
         return tags
     def fit(self, X, y, unlabelled=None, valid=None):
         if y is None: raise ValueError('requires y to be passed, but the target y is None')
@@ -144,8 +150,11 @@ def test_sklearns_checks():
 def test_sklearns_checks_of_the_class_itself():
     "Those that need no data run on the estimator of texts as it is"
     est = ULMFiTClassifier()
-    for o in ('check_estimator_cloneable','check_estimator_tags_renamed','check_valid_tag_types','check_estimator_repr','check_no_attributes_set_in_init','check_parameters_default_constructible',
-        'check_get_params_invariance','check_set_params','check_do_not_raise_errors_in_init_or_set_params','check_mixin_order'): getattr(checks, o)('ULMFiTClassifier', est)
+    for o in ('check_estimator_cloneable','check_estimator_tags_renamed','check_valid_tag_types','check_estimator_repr',
+        'check_no_attributes_set_in_init','check_parameters_default_constructible',
+        'check_get_params_invariance','check_set_params','check_do_not_raise_errors_in_init_or_set_params',
+        'check_mixin_order'):
+        getattr(checks, o)('ULMFiTClassifier', est)
 
 # Saved here, loaded there
 
@@ -153,11 +162,13 @@ elsewhere = '''
 import json,sys
 from ulmfit_nb.estimator import ULMFiTClassifier
 clf = ULMFiTClassifier.load(sys.argv[1])
-print(json.dumps([clf.predict_proba(json.loads(sys.argv[2])).tolist(), clf.get_params()['directions'], len(clf.history_)]))
+probs = clf.predict_proba(json.loads(sys.argv[2])).tolist()
+print(json.dumps([probs, clf.get_params()['directions'], len(clf.history_)]))
 '''
 
 def test_loaded_in_another_process(clf, saved):
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', elsewhere, str(saved), json.dumps(some)], capture_output=True, text=True, env=env)
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', elsewhere, str(saved), json.dumps(some)],
+        capture_output=True, text=True, env=env)
     assert r.returncode==0, r.stderr
     p,directions,n = json.loads(r.stdout.splitlines()[-1])
     assert np.abs(np.array(p)-clf.predict_proba(some)).max()<1e-9 and directions==['fwd','bwd'] and n==len(clf.history_)
@@ -187,7 +198,8 @@ def test_every_file_is_watched(saved, tmp_path, harm):
         if harm=='gone': f.unlink()
         elif harm=='cut': f.write_bytes(b[:len(b)//2])
         else: f.write_bytes(b[:-20]+bytes([b[-20]^1])+b[-19:])
-        with pytest.raises((ValueError,FileNotFoundError), match=Path(name).name.replace('.', r'\.')): ULMFiTClassifier.load(copy)
+        with pytest.raises((ValueError,FileNotFoundError), match=Path(name).name.replace('.', r'\.')):
+            ULMFiTClassifier.load(copy)
 
 def test_newer_format_and_other_kinds(saved, tmp_path):
     shutil.copytree(saved, tmp_path/'new')
@@ -218,7 +230,8 @@ def test_moved_away(saved, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='is gone'): clf2.language_model()
 
 def test_settings_come_back(df, tmp_path):
-    kw = dict(lm_epochs=0, lrs=(slice(1e-3,1e-2),)*4, class_weight={'negative':2.}, random_state=np.random.RandomState(1))
+    kw = dict(lm_epochs=0, lrs=(slice(1e-3,1e-2),)*4, class_weight={'negative':2.},
+        random_state=np.random.RandomState(1))
     clf = quick(**kw).fit(df.text, df.label)
     again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
     assert again.lrs==kw['lrs'] and again.class_weight==kw['class_weight'] and again.random_state is None
@@ -226,16 +239,22 @@ def test_settings_come_back(df, tmp_path):
 
 def test_no_epochs_at_all(df, tmp_path):
     clf = quick(lm_epochs=0, epochs=(0,0,0,0)).fit(df.text, df.label)
-    assert len(clf.history_)==0 and list(ULMFiTClassifier.load(clf.save(tmp_path/'m')).history_.columns)==list(clf.history_.columns)
+    assert len(clf.history_)==0 and list(ULMFiTClassifier.load(clf.save(tmp_path/'m')).history_.columns)==list(
+        clf.history_.columns)
 
 # Careless people
 
 bad_fits = {
-    'wrong length': (lambda t,y: (t, y[:-1]), '120 texts, but 119 labels'), 'NaN label': (lambda t,y: (t, [np.nan]+list(y[1:])), 'no label at position 0'),
-    'None label': (lambda t,y: (t, list(y[:-1])+[None]), 'no label at position 119'), 'one class': (lambda t,y: (t, ['a']*120), "one class only, 'a'"),
-    'missing text': (lambda t,y: ([None]+list(t[1:]), y), 'X has no text at position 0'), 'NaN text': (lambda t,y: (list(t[:-1])+[float('nan')], y), 'no text at position 119'),
-    'number': (lambda t,y: ([5]+list(t[1:]), y), 'holds 5'), 'one text': (lambda t,y: (t[0], y[:1]), 'X is one text'), 'empty': (lambda t,y: ([], []), 'X is empty'),
-    'two columns': (lambda t,y: (pd.DataFrame({'a':t,'b':t}), y), "give the column of texts: X\\['a'\\]"), 'fractions': (lambda t,y: (t, np.linspace(0, 1, 120)), 'no classes'),
+    'wrong length': (lambda t,y: (t, y[:-1]), '120 texts, but 119 labels'),
+    'NaN label': (lambda t,y: (t, [np.nan]+list(y[1:])), 'no label at position 0'),
+    'None label': (lambda t,y: (t, list(y[:-1])+[None]), 'no label at position 119'),
+    'one class': (lambda t,y: (t, ['a']*120), "one class only, 'a'"),
+    'missing text': (lambda t,y: ([None]+list(t[1:]), y), 'X has no text at position 0'),
+    'NaN text': (lambda t,y: (list(t[:-1])+[float('nan')], y), 'no text at position 119'),
+    'number': (lambda t,y: ([5]+list(t[1:]), y), 'holds 5'), 'one text': (lambda t,y: (t[0], y[:1]), 'X is one text'),
+    'empty': (lambda t,y: ([], []), 'X is empty'),
+    'two columns': (lambda t,y: (pd.DataFrame({'a':t,'b':t}), y), "give the column of texts: X\\['a'\\]"),
+    'fractions': (lambda t,y: (t, np.linspace(0, 1, 120)), 'no classes'),
     'mixed': (lambda t,y: (t, ['a',1]*60), 'mixes labels'), 'no labels': (lambda t,y: (t, None), 'y is missing'),
 }
 @pytest.mark.parametrize('name', bad_fits)
@@ -243,10 +262,15 @@ def test_bad_fit(df, name):
     f,says = bad_fits[name]
     with pytest.raises((ValueError,TypeError), match=says): quick().fit(*f(df.text, df.label))
 
-@pytest.mark.parametrize('kw,says', [(dict(directions='bwd'),'directions'), (dict(directions=()),'directions'), (dict(size='big'),'size'), (dict(tokenizer='bytes'),'tokenizer'),
-    (dict(pretrained='no-such'),'no-such'), (dict(class_weight={'lukewarm':2}),'lukewarm'), (dict(class_weight='balance'),"'balanced'"), (dict(monitor='f1'),"'accuracy'"),
-    (dict(epochs=(1,)),'four values'), (dict(lrs=1e-2),'four values'), (dict(div=0),'above 0'), (dict(label_smoothing=2),'label_smoothing is 2'), (dict(lm_epochs=-1),'lm_epochs is -1'),
-    (dict(bs=-3),'bs is -3'), (dict(bs=1),'bs is 1; it can be a whole number, 2 or more'), (dict(max_vocab=0),'max_vocab is 0; it can be a whole number, 10 or more'), (dict(seq_len=1500),'up to 1440'), (dict(validation_fraction=-.1),'held out'), (dict(validation_fraction=1.),'held out'),
+@pytest.mark.parametrize('kw,says', [(dict(directions='bwd'),'directions'), (dict(directions=()),'directions'),
+    (dict(size='big'),'size'), (dict(tokenizer='bytes'),'tokenizer'),
+    (dict(pretrained='no-such'),'no-such'), (dict(class_weight={'lukewarm':2}),'lukewarm'),
+    (dict(class_weight='balance'),"'balanced'"), (dict(monitor='f1'),"'accuracy'"),
+    (dict(epochs=(1,)),'four values'), (dict(lrs=1e-2),'four values'), (dict(div=0),'above 0'),
+    (dict(label_smoothing=2),'label_smoothing is 2'), (dict(lm_epochs=-1),'lm_epochs is -1'),
+    (dict(bs=-3),'bs is -3'), (dict(bs=1),'bs is 1; it can be a whole number, 2 or more'),
+    (dict(max_vocab=0),'max_vocab is 0; it can be a whole number, 10 or more'), (dict(seq_len=1500),'up to 1440'),
+    (dict(validation_fraction=-.1),'held out'), (dict(validation_fraction=1.),'held out'),
     (dict(directions=('fwd','bwd'), pretrained='saved'),'reads forwards, but directions')], ids=str)
 def test_bad_settings(df, kw, says, saved, monkeypatch):
     "They are noticed before the language model is trained"
@@ -259,12 +283,15 @@ def test_bad_valid(df, valid):
     with pytest.raises(ValueError, match='held out|should be a pair'): quick().fit(df.text, df.label, valid=valid)
 
 def test_nothing_held_out_for_monitor(df):
-    with pytest.warns(UserWarning, match='no text is held out'): quick(lm_epochs=0, monitor='accuracy', validation_fraction=0).fit(df.text, df.label)
+    with pytest.warns(UserWarning, match='no text is held out'):
+        quick(lm_epochs=0, monitor='accuracy', validation_fraction=0).fit(df.text, df.label)
 
 def test_other_bad_input(df):
     with pytest.raises(ValueError, match='Unknown label type'): quick().fit(df.text, np.array([b'a',b'b']*60))
-    with pytest.raises(ValueError, match="'b' is in the validation part only"): quick().fit(df.text, df.label, valid=(['x'],['b']))
-    with pytest.raises(ValueError, match='unlabelled has no text at position 1'): quick().fit(df.text, df.label, unlabelled=['a',None])
+    with pytest.raises(ValueError, match="'b' is in the validation part only"):
+        quick().fit(df.text, df.label, valid=(['x'],['b']))
+    with pytest.raises(ValueError, match='unlabelled has no text at position 1'):
+        quick().fit(df.text, df.label, unlabelled=['a',None])
 
 def test_bad_questions(clf):
     for f in (clf.predict, clf.predict_proba):
@@ -286,8 +313,10 @@ def test_next_to_nothing():
     assert clf.predict_proba(['good','']).shape==(2,2)
     assert quick().fit(['','',''], [1,0,1]).predict(['']).shape==(1,)
 
-@pytest.mark.parametrize('kw', [dict(class_weight='balanced'), dict(balanced_sampling=True), dict(label_smoothing=.1), dict(monitor='accuracy', patience=1), dict(tokenizer='subword'), dict(tokenizer='char'),
-    dict(lm_epochs=0), dict(calibrate=False), dict(bs=7), dict(directions=('bwd',)), dict(lrs=(1e-2,)*4, div=1.), dict(bf16='auto')], ids=str)
+@pytest.mark.parametrize('kw', [dict(class_weight='balanced'), dict(balanced_sampling=True), dict(label_smoothing=.1),
+    dict(monitor='accuracy', patience=1), dict(tokenizer='subword'), dict(tokenizer='char'),
+    dict(lm_epochs=0), dict(calibrate=False), dict(bs=7), dict(directions=('bwd',)), dict(lrs=(1e-2,)*4, div=1.),
+    dict(bf16='auto')], ids=str)
 def test_every_setting_is_saved(df, kw, tmp_path):
     clf = quick(**kw).fit(df.text[:80], df.source[:80])
     again = ULMFiTClassifier.load(clf.save(tmp_path/'m'))
@@ -296,18 +325,23 @@ def test_every_setting_is_saved(df, kw, tmp_path):
 @pytest.mark.skipif(not has_bf16(), reason='this processor does not compute in bfloat16')
 def test_bfloat16_is_for_training_only(df):
     "Other roundings, nearly the same answers; what comes out is float32, and repeats itself"
-    a,b,c = (quick(bf16=o).fit(df.text, df.label) for o in (True,'auto',False))
+    a,b,c = (quick(bf16=o, bag_of_words=False).fit(df.text, df.label) for o in (True,'auto',False))
     p,q,r = (o.predict_proba(some) for o in (a,b,c))
     assert np.array_equal(p, q) and not np.array_equal(p, r) and abs(p-r).max()<.05
     for o in (*a.ensemble_.learners, a.language_model()):
-        assert {w.dtype for w in o.model.parameters()}=={torch.float32} and not any('bfloat16' in cb.name for cb in o.cbs)
+        assert {w.dtype for w in o.model.parameters()}=={torch.float32} and not any('bfloat16' in cb.name
+            for cb in o.cbs)
 
 def test_rare_class_is_found_more_often_when_balanced():
     rng = np.random.default_rng(0)
-    def text(rare): return ' '.join(rng.permutation(['win' if rare and rng.random()<.6 else 'so', *rng.choice(list('abcdefgh'), 5)]))
+    def text(rare):
+        return ' '.join(rng.permutation(['win' if rare and rng.random()<.6 else 'so',
+            *rng.choice(list('abcdefgh'), 5)]))
     y = np.array([1]*25+[0]*375)
     X = [text(o) for o in y]
-    recall = [(ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=0, epochs=(0,0,0,3), validation_fraction=0, **kw).fit(X, y).predict_proba(X)[y==1,1]).mean() for kw in ({}, dict(class_weight='balanced'), dict(balanced_sampling=True))]
+    recall = [(ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=0, epochs=(0,0,0,3), validation_fraction=0,
+        **kw).fit(X, y).predict_proba(X)[y==1,1]).mean() for kw in ({}, dict(class_weight='balanced'),
+        dict(balanced_sampling=True))]
     assert recall[1]>recall[0] and recall[2]>recall[0]
 
 def test_pretrained_brings_size_and_tokenizer(df, tmp_path):
@@ -322,20 +356,25 @@ killed = '''
 import sys, pandas as pd
 from ulmfit_nb.estimator import ULMFiTClassifier
 df = pd.read_json(sys.argv[1], lines=True)
-clf = ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=3, epochs=(1,1,1,3), seq_len=24, checkpoint_dir=sys.argv[2], monitor='valid_loss')
+clf = ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=3, epochs=(1,1,1,3), seq_len=24,
+    checkpoint_dir=sys.argv[2], monitor='valid_loss')
 clf.fit(df.text, df.label).save(sys.argv[3])
 '''
 
 def test_killed_and_taken_up_again(df, tmp_path):
     "Killed several times wherever it happens to be: the weights are those of a training that nobody disturbed"
     df[['text','label']].to_json(tmp_path/'data.jsonl', orient='records', lines=True)
-    def start(out): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', killed, tmp_path/'data.jsonl', tmp_path/'ckpt', out], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    def start(out):
+        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', killed, tmp_path/'data.jsonl', tmp_path/'ckpt',
+            out], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     p = start(tmp_path/'whole')
     assert p.wait(600)==0, p.stderr.read()
     n_kills = 0
     for n in (1,3,6):
         p = start(tmp_path/'again')
-        while p.poll() is None and len(list((tmp_path/'ckpt').rglob('*.ckpt')) if (tmp_path/'ckpt').exists() else [])<min(n, 5): time.sleep(.02)
+        while p.poll() is None and len(list((tmp_path/'ckpt').rglob('*.ckpt')) if (tmp_path/'ckpt').exists()
+            else [])<min(n, 5):
+            time.sleep(.02)
         if p.poll() is None:
             p.send_signal(signal.SIGKILL)
             n_kills += 1
@@ -344,14 +383,97 @@ def test_killed_and_taken_up_again(df, tmp_path):
     assert p.wait(600)==0, p.stderr.read()
     assert n_kills>=1 and not (tmp_path/'ckpt').exists()
     a,b = (ULMFiTClassifier.load(tmp_path/o) for o in ('whole','again'))
-    for (n,x),y in zip(a.ensemble_.learners[0].model.named_parameters(), b.ensemble_.learners[0].model.parameters()): assert x.equal(y), n
+    for (n,x),y in zip(a.ensemble_.learners[0].model.named_parameters(), b.ensemble_.learners[0].model.parameters()):
+        assert x.equal(y), n
     assert a.ensemble_.temperature==b.ensemble_.temperature and len(a.history_)==len(b.history_)
 
-@pytest.mark.parametrize('kw,uses', [({}, True), (dict(tokenizer='word'), True), (dict(tokenizer='subword'), False), (dict(tokenizer='char'), False), (dict(lang='de'), False)], ids=str)
+@pytest.mark.parametrize('kw,uses', [({}, True), (dict(tokenizer='word'), True), (dict(tokenizer='subword'), False),
+    (dict(tokenizer='char'), False), (dict(lang='de'), False)], ids=str)
 def test_default_model_only_where_it_fits(kw, uses, df, capsys, monkeypatch):
-    "The model in the package reads English words: other tokens, or another language, begin from random weights, and this is said"
-    monkeypatch.setattr('ulmfit_nb.language_model._said', set())
+    """The model in the package reads English words: other tokens, or another language, begin from random weights, and
+    this is said"""
+    monkeypatch.setattr('ulmfit_nb.learner._said', set())
     clf = ULMFiTClassifier(size='tiny', lm_epochs=0, epochs=(1,0,0,0), keep_vocab=False, **kw).fit(df.text, df.label)
     assert clf.pretrained_==('wiki-en-compact-fwd' if uses else None)
     assert ("'wiki-en-compact' reads word tokens, lang='en'" in capsys.readouterr().out)!=uses
     assert clf.ensemble_.learners[0].encoder.n_hid==(400 if uses else 128)
+
+# The bag of words beside the network
+
+def log_p(p): return np.log(np.clip(np.asarray(p, np.float64), 1e-12, 1))
+
+def test_probabilities_are_the_weighted_product(clf, df):
+    ens,w = clf.ensemble_,clf.ensemble_.weights
+    both = np.exp(w[0]*log_p(ens.networks_proba(list(df.text)))+w[1]*ens.bag.log_proba(list(df.text)))
+    assert np.allclose(clf.predict_proba(df.text), both/both.sum(1, keepdims=True), atol=1e-6)
+
+def test_bag_learned_from_all_labelled_texts(clf, df):
+    "also from the held-out ones, with the strength found on the others"
+    from ulmfit_nb.bag_of_words import BagOfWords
+    y = np.searchsorted(clf.classes_, df.label.to_numpy(clf.classes_.dtype))
+    alone = BagOfWords().fit(list(df.text), y, len(clf.classes_))
+    alone.C = clf.ensemble_.bag.C
+    assert np.allclose(alone.refit(list(df.text), y).log_proba(list(df.text)),
+        clf.ensemble_.bag.log_proba(list(df.text)), atol=1e-3)
+
+def test_alone_without_a_bag(df):
+    c = quick(bag_of_words=False).fit(df.text, df.label)
+    assert c.ensemble_.bag is None and list(c.report_.index)==['ULMFiT','largest class']
+    assert np.allclose(c.predict_proba(df.text), c.ensemble_.networks_proba(list(df.text)), atol=1e-6)
+
+def test_bag_and_report_are_saved(clf, saved, df):
+    c = ULMFiTClassifier.load(saved)
+    pd.testing.assert_frame_equal(c.report_, clf.report_)
+    assert c.ensemble_.weights==pytest.approx(clf.ensemble_.weights)
+    assert np.allclose(c.predict_proba(df.text), clf.predict_proba(df.text), atol=1e-6)
+
+def test_network_that_learned_nothing_is_not_heard(df, monkeypatch):
+    "and began again twice, more slowly each time"
+    from ulmfit_nb.classifier import TextClassifierLearner
+    rates = []
+    def break_it(self, *args, **kw):
+        rates.append(kw['lrs'][0])
+        for p in self.model.parameters(): p.data.zero_()
+    monkeypatch.setattr(TextClassifierLearner, 'fit_gradual', break_it)
+    c = quick(epochs=None).fit(df.text, df.label)
+    assert rates==pytest.approx([rates[0],rates[0]/4,rates[0]/16])
+    assert c.ensemble_.weights==(0.,1.)
+    assert np.allclose(c.predict_proba(df.text), np.exp(c.ensemble_.bag.log_proba(list(df.text))), atol=1e-6)
+
+def test_network_that_recovers_is_kept(df, monkeypatch):
+    "with the rows of its own epochs alone"
+    from ulmfit_nb import estimator
+    from ulmfit_nb.classifier import TextClassifierLearner
+    fit,rates,answers = TextClassifierLearner.fit_gradual,[],iter([False,True])
+    def watched(self, *args, **kw):
+        rates.append(kw['lrs'][0])
+        return fit(self, *args, **{**kw, 'epochs':(1,0,0,1)})
+    monkeypatch.setattr(TextClassifierLearner, 'fit_gradual', watched)
+    monkeypatch.setattr(estimator, 'has_learned', lambda *_, **__: next(answers))
+    c = quick(epochs=None).fit(df.text, df.label)
+    assert rates==pytest.approx([rates[0],rates[0]/4])
+    assert list(c.history_.stage)==['language model','classifier','classifier']
+
+def test_time_is_said_before_a_long_training(df, monkeypatch, capsys):
+    "and that the steps were timed changes nothing"
+    from ulmfit_nb import estimator
+    c = quick().fit(df.text, df.label)
+    assert 'will take' not in capsys.readouterr().err
+    monkeypatch.setattr(estimator, 'step_seconds', lambda *_: dict(step=100., learn=100., read=50.))
+    slow = quick().fit(df.text, df.label)
+    assert re.search(r'will take about \d+ min|will take about [\d.]+ h', capsys.readouterr().err)
+    assert np.array_equal(c.predict_proba(df.text), slow.predict_proba(df.text))
+
+def test_max_time_shortens_every_stage(df, monkeypatch):
+    "and leaves no time to begin again"
+    from ulmfit_nb import estimator
+    monkeypatch.setattr(estimator, 'has_learned', lambda *_, **__: False)
+    monkeypatch.setattr(estimator, 'step_seconds', lambda *_: dict(step=100., learn=100., read=50.))
+    c = quick(epochs=None, lm_epochs=50, max_time=.05).fit(df.text, df.label, unlabelled=sentences().text)
+    n = c.history_.stage.value_counts()
+    assert n['language model']<50 and n['classifier']<=4 # the steps of one training, each cut short
+    assert c.predict(df.text).shape==(len(df),)
+
+@pytest.mark.parametrize('bad', [0, -1, 'long', True])
+def test_max_time_is_a_number_above_0(df, bad):
+    with pytest.raises(ValueError, match='max_time is'): quick(max_time=bad).fit(df.text, df.label)

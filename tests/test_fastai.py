@@ -1,5 +1,5 @@
-"""fastai's pages on text and the book's chapters 10 to 12, step by step: the same calls in fastai and here give the same,
-or something else on purpose, and docs/design.md says what"""
+"""fastai's pages on text and the book's chapters 10 to 12, step by step: the same calls in fastai and here give the
+same, or something else on purpose, and docs/design.md says what"""
 import contextlib, io, os, pickle, random, re, shutil, tempfile, warnings
 from collections import Counter
 from functools import cache, cached_property, partial
@@ -12,9 +12,12 @@ from fastai.interpret import ClassificationInterpretation, Interpretation
 from conftest import root
 
 names = {'fastai':fastai.text.all, 'ours':ulmfit_nb.all}
-texts = [f'A good film, number {i%7}: I liked it!' if i%2 else f'a BAD film number {i%5}, no no no no, and so slow {"very "*(i%4)}' for i in range(60)]
-table = pd.DataFrame(dict(text=texts, label=['p','n']*30, is_valid=[i%5==0 for i in range(60)], score=np.arange(60)/60.))
-odd = ['Hello WORLD', 'wow!!!! sooo   good', 'no no no no way', '&lt;p&gt; quot;x#39;<br />y', 'a/b #c \\d', 'I AM HERE. U.S. £3', '', ' x ', 'don\'t stop-gap @ 10:30', '東京 Ünïcode']
+texts = [f'A good film, number {i%7}: I liked it!' if i%2 else f'a BAD film number {i%5}, no no no no, and so slow '
+    f'{"very "*(i%4)}' for i in range(60)]
+table = pd.DataFrame(dict(text=texts, label=['p','n']*30, is_valid=[i%5==0 for i in range(60)],
+    score=np.arange(60)/60.))
+odd = ['Hello WORLD', 'wow!!!! sooo   good', 'no no no no way', '&lt;p&gt; quot;x#39;<br />y', 'a/b #c \\d',
+    'I AM HERE. U.S. £3', '', ' x ', 'don\'t stop-gap @ 10:30', '東京 Ünïcode']
 
 class World:
     "fastai, or this package in its place, with data, loaders and models that are made when they are asked for"
@@ -31,7 +34,9 @@ class World:
     @property
     def clas_config(self): return {**self.N.awd_lstm_clas_config, 'emb_sz':8, 'n_hid':10}
     def files(self): return self.N.get_text_files(self.dir).sorted()
-    def from_df(self, **kw): return self.N.TextDataLoaders.from_df(self.df, **{**dict(path=self.path, text_col='text', label_col='label', valid_col='is_valid', bs=8), **kw})
+    def from_df(self, **kw):
+        return self.N.TextDataLoaders.from_df(self.df, **{**dict(path=self.path, text_col='text', label_col='label',
+            valid_col='is_valid', bs=8), **kw})
     @cached_property
     def dls(self): return self.from_df()
     @cached_property
@@ -39,12 +44,19 @@ class World:
     @cached_property
     def dsets(self):
         N = self.N
-        tfms = [[attrgetter('text'), N.Tokenizer.from_df('text'), N.Numericalize], [attrgetter('label'), N.Categorize()]]
+        tfms = [[attrgetter('text'), N.Tokenizer.from_df('text'), N.Numericalize],
+            [attrgetter('label'), N.Categorize()]]
         return N.Datasets(self.df, tfms, splits=N.ColSplitter()(self.df))
-    def lm_model(self, **kw): return same_weights(self.N.get_language_model(self.N.AWD_LSTM, 30, config={**self.lm_config, **kw}))
-    def clas_model(self, **kw): return same_weights(self.N.get_text_classifier(self.N.AWD_LSTM, 30, 2, config=self.clas_config, **kw))
-    def lm(self, **kw): return self.N.language_model_learner(self.dls_lm, self.N.AWD_LSTM, **{**dict(pretrained=False, config=self.lm_config, path=self.path), **kw})
-    def clas(self, dls=None, **kw): return self.N.text_classifier_learner(dls or self.dls, self.N.AWD_LSTM, **{**dict(pretrained=False, config=self.clas_config, path=self.path), **kw})
+    def lm_model(self, **kw):
+        return same_weights(self.N.get_language_model(self.N.AWD_LSTM, 30, config={**self.lm_config, **kw}))
+    def clas_model(self, **kw):
+        return same_weights(self.N.get_text_classifier(self.N.AWD_LSTM, 30, 2, config=self.clas_config, **kw))
+    def lm(self, **kw):
+        return self.N.language_model_learner(self.dls_lm, self.N.AWD_LSTM,
+            **{**dict(pretrained=False, config=self.lm_config, path=self.path), **kw})
+    def clas(self, dls=None, **kw):
+        return self.N.text_classifier_learner(dls or self.dls, self.N.AWD_LSTM,
+            **{**dict(pretrained=False, config=self.clas_config, path=self.path), **kw})
     @cached_property
     def clas_learn(self):
         l = self.clas(metrics=self.N.accuracy)
@@ -60,7 +72,8 @@ def same_weights(model):
     "`model` with weights that follow from their names and shapes, the same in both"
     names = {id(p):n for n,p in model.named_parameters()}
     for p in model.parameters():
-        n = re.sub(r'module\.weight|_raw|\.module(?=\.(weight|bias)_)', lambda m: 'weight' if 'weight' in m[0] else '', names[id(p)])
+        n = re.sub(r'module\.weight|_raw|\.module(?=\.(weight|bias)_)', lambda m: 'weight' if 'weight' in m[0] else '',
+            names[id(p)])
         g = torch.Generator().manual_seed(sum(map(ord, n)))
         p.data.copy_(torch.rand(p.shape, generator=g)*.4-.2)
     model.reset()
@@ -86,7 +99,8 @@ def plain(o):
 
 cases = {}
 def case(page, different=None):
-    "A step of `page` as a function of a `World`; `different`: where docs/design.md says why the result is another one here"
+    """A step of `page` as a function of a `World`; `different`: where docs/design.md says why the result is another one
+    here"""
     def _f(f):
         cases[f'{page} {f.__name__}'] = f,different
         return f
@@ -100,7 +114,8 @@ def result(name, which):
     os.chdir(w.path)
     try:
         torch.manual_seed(0); random.seed(0); np.random.seed(0)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(
+            io.StringIO()):
             warnings.simplefilter('ignore')
             return plain(cases[name][0](w))
     except Exception as e: return f'{type(e).__name__}: {e}'[:300]
@@ -108,17 +123,23 @@ def result(name, which):
 
 # text.core
 
-for rule in 'spec_add_spaces rm_useless_spaces replace_rep replace_wrep fix_html replace_all_caps replace_maj lowercase replace_space'.split():
+rule_names = 'spec_add_spaces rm_useless_spaces replace_rep replace_wrep fix_html replace_all_caps replace_maj'.split()
+for rule in rule_names+['lowercase','replace_space']:
     cases[f'30 {rule}'] = (lambda w, rule=rule: [getattr(w.N, rule)(t) for t in odd+texts]),None
 
 @case('30')
 def lowercase_marks(w): return [w.N.lowercase('A b', add_bos=b, add_eos=e) for b in (0,1) for e in (0,1)]
 @case('30')
-def defaults(w): return [w.N.defaults.text_spec_tok, *[[f.__name__ for f in getattr(w.N.defaults, o)] for o in ('text_proc_rules','text_postproc_rules')]]
+def defaults(w):
+    return [w.N.defaults.text_spec_tok, *[[f.__name__ for f in getattr(w.N.defaults, o)]
+        for o in ('text_proc_rules','text_postproc_rules')]]
 @case('30')
-def special_tokens(w): return [w.N.UNK, w.N.PAD, w.N.BOS, w.N.EOS, w.N.FLD, w.N.TK_REP, w.N.TK_WREP, w.N.TK_UP, w.N.TK_MAJ]
+def special_tokens(w):
+    return [w.N.UNK, w.N.PAD, w.N.BOS, w.N.EOS, w.N.FLD, w.N.TK_REP, w.N.TK_WREP, w.N.TK_UP, w.N.TK_MAJ]
 @case('30')
-def base_tokenizer(w): return [list(w.N.BaseTokenizer()(odd)), list(w.N.BaseTokenizer('a')(odd)), list(w.N.BaseTokenizer(split_char='-', other=1)(odd))]
+def base_tokenizer(w):
+    return [list(w.N.BaseTokenizer()(odd)), list(w.N.BaseTokenizer('a')(odd)),
+        list(w.N.BaseTokenizer(split_char='-', other=1)(odd))]
 @case('30')
 def word_tokenizer(w): return list(w.N.WordTokenizer()(odd+texts))
 @case('30')
@@ -130,13 +151,16 @@ def word_tokenizer_pipe(w): return [[o.text for o in d] for d in w.N.WordTokeniz
 @case('30')
 def with_rules(w): return list(w.N.TokenizeWithRules(w.N.WordTokenizer())(odd))
 @case('30')
-def with_own_rules(w): return list(w.N.TokenizeWithRules(w.N.BaseTokenizer(), rules=[w.N.replace_rep, str.upper], post_rules=[lambda t: t+'_'])(odd))
+def with_own_rules(w):
+    return list(w.N.TokenizeWithRules(w.N.BaseTokenizer(), rules=[w.N.replace_rep, str.upper],
+        post_rules=[lambda t: t+'_'])(odd))
 @case('30')
 def one_text(w): return [w.N.tokenize1(t, w.N.WordTokenizer()) for t in odd]
 @case('30')
 def one_text_own(w): return [w.N.tokenize1(t, w.N.BaseTokenizer(), rules=[], post_rules=[str.title]) for t in odd]
 @case('30')
-def in_parallel(w): return sorted((i,list(o)) for i,o in w.N.parallel_tokenize(texts, tok=w.N.WordTokenizer(), n_workers=0))
+def in_parallel(w):
+    return sorted((i,list(o)) for i,o in w.N.parallel_tokenize(texts, tok=w.N.WordTokenizer(), n_workers=0))
 @case('30')
 def many_texts(w): return w.N.tokenize_texts(texts, n_workers=0)
 @case('30')
@@ -147,12 +171,15 @@ def a_table(w):
     return [[list(o) for o in out.text], out.text_length.tolist(), dict(cnt), list(out.columns)]
 @case('30')
 def a_table_own(w):
-    out,cnt = w.N.tokenize_df(w.df, 'text', n_workers=0, tok=w.N.BaseTokenizer(), rules=[], mark_fields=True, tok_text_col='toks')
+    out,cnt = w.N.tokenize_df(w.df, 'text', n_workers=0, tok=w.N.BaseTokenizer(), rules=[], mark_fields=True,
+        tok_text_col='toks')
     return [[list(o) for o in out.toks], dict(cnt), list(out.columns)]
 @case('30')
 def a_folder(w):
     out = w.N.tokenize_folder(w.dir, n_workers=0, tok=w.N.WordTokenizer(), output_dir=w.path/'toks')
-    return [sorted(f.read_text() for f in out.glob('**/*.txt')), dict(pickle.loads((out/w.N.fn_counter_pkl).read_bytes())), dict(pickle.loads((out/w.N.fn_lengths_pkl).read_bytes()))]
+    return [sorted(f.read_text() for f in out.glob('**/*.txt')),
+        dict(pickle.loads((out/w.N.fn_counter_pkl).read_bytes())),
+        dict(pickle.loads((out/w.N.fn_lengths_pkl).read_bytes()))]
 @case('30')
 def some_files(w):
     fs = w.files()[:5]
@@ -186,10 +213,12 @@ def tokenizer_set_rules(w):
 def tokenizer_from_df(w):
     ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text')]], splits=w.N.ColSplitter()(w.df))
     t = ds.train[0][0]
-    return [list(t), ds.tls[0].decode(t), len(ds.train), ds.tokenizer.text_cols, ds.tokenizer.tok_text_col, ds.tokenizer.mode]
+    return [list(t), ds.tls[0].decode(t), len(ds.train), ds.tokenizer.text_cols, ds.tokenizer.tok_text_col,
+        ds.tokenizer.mode]
 @case('30')
 def tokenizer_of_two_columns(w):
-    ds = w.N.Datasets(w.df, [[attrgetter('toks'), w.N.Tokenizer.from_df(['text','label'], mark_fields=True, tok_text_col='toks')]])
+    ds = w.N.Datasets(w.df, [[attrgetter('toks'), w.N.Tokenizer.from_df(['text','label'], mark_fields=True,
+        tok_text_col='toks')]])
     return [list(ds[i][0]) for i in range(5)]
 @case('30')
 def tokenizer_test_set(w):
@@ -205,12 +234,14 @@ def tokenizer_from_folder(w):
     tok = w.N.Tokenizer.from_folder(w.dir, n_workers=0) if w.N is fastai.text.all else w.N.Tokenizer.from_folder(w.dir)
     fs = w.files()
     ds = w.N.TfmdLists(fs, tok)
-    return [[list(ds[i]) for i in range(5)], ds.decode(ds[0]), dict(tok.counter), dict(tok.lengths), list(tok.get_lengths(fs)), tok.get_lengths(['elsewhere']) is None]
+    return [[list(ds[i]) for i in range(5)], ds.decode(ds[0]), dict(tok.counter), dict(tok.lengths),
+        list(tok.get_lengths(fs)), tok.get_lengths(['elsewhere']) is None]
 @case('30')
 def tokenizer_from_folder_own(w):
     own = w.path/'own' # fastai writes the tokens beside the folder, whatever `output_dir` says
     shutil.copytree(w.dir, own)
-    tok = w.N.Tokenizer.from_folder(own, tok=w.N.BaseTokenizer(), rules=[str.lower], extensions=['.txt'], folders=['train'], skip_if_exists=False, n_workers=1, encoding='utf8')
+    tok = w.N.Tokenizer.from_folder(own, tok=w.N.BaseTokenizer(), rules=[str.lower], extensions=['.txt'],
+        folders=['train'], skip_if_exists=False, n_workers=1, encoding='utf8')
     return [dict(tok.counter), w.N.TfmdLists(w.N.get_text_files(own/'train').sorted()[:3], tok)[0]]
 @case('30')
 def languages(w): return w.N.eu_langs if hasattr(w.N, 'eu_langs') else None
@@ -221,7 +252,8 @@ def subwords(w):
     return [list(sp(texts)), list(w.N.SubwordTokenizer(sp_model=model)(odd)), Path(model).exists()]
 @case('30')
 def subwords_with_rules(w):
-    sp = w.N.SubwordTokenizer(vocab_sz=60, special_toks=[], model_type='bpe', char_coverage=1., cache_dir=str(w.path/'sp2'))
+    sp = w.N.SubwordTokenizer(vocab_sz=60, special_toks=[], model_type='bpe', char_coverage=1.,
+        cache_dir=str(w.path/'sp2'))
     sp.setup(texts, rules=[str.lower])
     return list(sp([t.lower() for t in texts]))
 @case('30')
@@ -231,7 +263,8 @@ def subwords_processor(w):
     sp = w.N.SubwordTokenizer(vocab_sz=60, cache_dir=str(w.path/'sp4'))
     before = sp.tok is None
     sp.setup(texts)
-    return [before, sp.tok.encode(texts[0], out_type=str), sp.vocab_sz, sp.max_vocab_sz, sp.model_type, sp.char_coverage, sp.special_toks]
+    return [before, sp.tok.encode(texts[0], out_type=str), sp.vocab_sz, sp.max_vocab_sz, sp.model_type,
+        sp.char_coverage, sp.special_toks]
 @case('30')
 def subwords_of_a_table(w):
     tok = w.N.Tokenizer.from_df('text', tok=w.N.SubwordTokenizer(vocab_sz=60, cache_dir=str(w.path/'sp5')))
@@ -255,8 +288,11 @@ def a_tokenizer_that_learns(w):
 def changed_defaults(w):
     d = w.N.defaults
     rules,spec,post = d.text_proc_rules,d.text_spec_tok,d.text_postproc_rules
-    d.text_proc_rules,d.text_spec_tok,d.text_postproc_rules = [lambda t: t.replace('bad', 'terrible'), *rules],[*spec, 'xxurl'],[str.title, *post]
-    try: return [w.N.Tokenizer(w.N.WordTokenizer())('a bad film'), w.N.make_vocab(Counter(['a']*5))[:11], w.N.tokenize1('a bad xxurl', w.N.WordTokenizer())]
+    d.text_proc_rules,d.text_spec_tok,d.text_postproc_rules = [lambda t: t.replace('bad', 'terrible'), *rules],[*spec,
+        'xxurl'],[str.title, *post]
+    try:
+        return [w.N.Tokenizer(w.N.WordTokenizer())('a bad film'), w.N.make_vocab(Counter(['a']*5))[:11],
+            w.N.tokenize1('a bad xxurl', w.N.WordTokenizer())]
     finally: d.text_proc_rules,d.text_spec_tok,d.text_postproc_rules = rules,spec,post
 @case('30', different='`cache_dir`')
 def subwords_leave_a_folder(w):
@@ -271,7 +307,8 @@ counts = Counter(['a']*9+['b']*5+['c']*3+['d']*2+['xxbos']*4)
 @case('31')
 def reverse(w): return w.N.reverse_text(torch.tensor([1,2,3]))
 @case('31')
-def vocabulary(w): return [no_fakes(w.N.make_vocab(counts, min_freq=m, max_vocab=v)) for m in (1,2,3,6) for v in (60000, 12, 10)]
+def vocabulary(w):
+    return [no_fakes(w.N.make_vocab(counts, min_freq=m, max_vocab=v)) for m in (1,2,3,6) for v in (60000, 12, 10)]
 @case('31')
 def vocabulary_special(w): return no_fakes(w.N.make_vocab(counts, 1, special_toks=['xxbos','xxnew']))
 @case('31')
@@ -299,9 +336,12 @@ def loader(w, **kw): return w.N.LMDataLoader(w.N.L(ints).map(torch.tensor), **{*
 @case('31')
 def lm_batches(w): return list(loader(w))
 @case('31')
-def lm_batches_of_other_sizes(w): return [[len(dl), dl.n, dl.bl, dl.n_batches, dl.last_len, dl.bs, dl.seq_len, list(dl)] for dl in (loader(w, bs=b, seq_len=s) for b,s in ((2,3),(3,7),(1,4),(4,50)))]
+def lm_batches_of_other_sizes(w):
+    return [[len(dl), dl.n, dl.bl, dl.n_batches, dl.last_len, dl.bs, dl.seq_len, list(dl)]
+        for dl in (loader(w, bs=b, seq_len=s) for b,s in ((2,3),(3,7),(1,4),(4,50)))]
 @case('31')
-def lm_types(w): return [type(o) for o in first_of(w.N.LMDataLoader([w.N.TensorText(o) for o in ints], bs=5, seq_len=2))]
+def lm_types(w):
+    return [type(o) for o in first_of(w.N.LMDataLoader([w.N.TensorText(o) for o in ints], bs=5, seq_len=2))]
 @case('31')
 def lm_of_known_lengths(w): return list(loader(w, lens=[len(o) for o in ints], cache=3, num_workers=0))
 @case('31')
@@ -318,21 +358,28 @@ def lm_one_batch(w): return [tuple(o.shape) for o in w.dls_lm.one_batch()]
 def first_of(o): return next(iter(o))
 sample = [(torch.tensor([1,2,3]),1),(torch.tensor([4,5]),2),(torch.tensor([6]),3)]
 @case('31')
-def padding(w): return [w.N.pad_input(sample, pad_idx=0), w.N.pad_input(sample, pad_idx=0, pad_first=True), w.N.pad_input(sample, pad_idx=0, backwards=True)]
+def padding(w):
+    return [w.N.pad_input(sample, pad_idx=0), w.N.pad_input(sample, pad_idx=0, pad_first=True),
+        w.N.pad_input(sample, pad_idx=0, backwards=True)]
 @case('31')
-def padding_fields(w): return w.N.pad_input([(a,b*torch.ones(n, dtype=int)) for n,(a,b) in enumerate(sample)], pad_idx=0, pad_fields=[0,1])
+def padding_fields(w):
+    return w.N.pad_input([(a,b*torch.ones(n, dtype=int)) for n,(a,b) in enumerate(sample)], pad_idx=0, pad_fields=[0,1])
 @case('31')
 def padding_object(w): return [w.N.Pad_Input()(sample), w.N.Pad_Input().decode(w.N.TensorText([1,2,1]))]
 @case('31')
-def padding_chunks(w): return [w.N.pad_chunk(torch.arange(5), seq_len=3, pad_len=10), w.N.pad_input_chunk(sample, seq_len=2), w.N.Pad_Chunk(seq_len=2)([(w.N.TensorText(a),b) for a,b in sample])]
+def padding_chunks(w):
+    return [w.N.pad_chunk(torch.arange(5), seq_len=3, pad_len=10), w.N.pad_input_chunk(sample, seq_len=2),
+        w.N.Pad_Chunk(seq_len=2)([(w.N.TensorText(a),b) for a,b in sample])]
 lens = [4,2,7,1,5,3,6]
 def docs(w): return [(w.N.TensorText(torch.arange(2,2+n)), i) for i,n in enumerate(lens)]
 @case('31')
 def sorted_batches(w): return [list(o) for o in w.N.SortedDL(docs(w), bs=2, before_batch=w.N.pad_input)]
 @case('31')
-def sorted_by_own(w): return [y for _,y in w.N.SortedDL(docs(w), sort_func=lambda o: -len(o[0]), bs=3, before_batch=w.N.pad_input)]
+def sorted_by_own(w):
+    return [y for _,y in w.N.SortedDL(docs(w), sort_func=lambda o: -len(o[0]), bs=3, before_batch=w.N.pad_input)]
 @case('31')
-def sorted_by_known(w): return [y for _,y in w.N.SortedDL(docs(w), res=[1,2,3,4,5,6,7], bs=3, before_batch=w.N.pad_input)]
+def sorted_by_known(w):
+    return [y for _,y in w.N.SortedDL(docs(w), res=[1,2,3,4,5,6,7], bs=3, before_batch=w.N.pad_input)]
 @case('31')
 def sorted_shuffled(w):
     dl = w.N.SortedDL(docs(w), bs=2, shuffle=True, before_batch=w.N.pad_input)
@@ -354,18 +401,25 @@ def described_folder(dls):
     "As `described`, where the order of files is that of the file system"
     v = dls.vocab
     words = v[0] if not isinstance(v[0], str) else v
-    return [sorted(no_fakes(words)), None if words is v else list(v[1]), [sorted(' '.join(words[i] for i in o[0]) for o in ds) for ds in (dls.train_ds, dls.valid_ds)]]
-def clas_block(w, **kw): return w.N.DataBlock(blocks=(w.N.TextBlock.from_df('text', **{'seq_len':72, **kw}), w.N.CategoryBlock), get_x=w.N.ColReader('text'), get_y=w.N.ColReader('label'), splitter=w.N.ColSplitter())
+    return [sorted(no_fakes(words)), None if words is v else list(v[1]),
+        [sorted(' '.join(words[i] for i in o[0]) for o in ds) for ds in (dls.train_ds, dls.valid_ds)]]
+def clas_block(w, **kw):
+    return w.N.DataBlock(blocks=(w.N.TextBlock.from_df('text', **{'seq_len':72, **kw}), w.N.CategoryBlock),
+        get_x=w.N.ColReader('text'), get_y=w.N.ColReader('label'), splitter=w.N.ColSplitter())
 def described(dls):
     v = dls.vocab
     x,y = dls.valid.one_batch()[:2]
-    return [no_fakes(v[0] if not isinstance(v[0], str) else v), list(v[1]) if not isinstance(v[0], str) else None, len(dls.train_ds), len(dls.valid_ds), [[type(o) for o in dls.train_ds[0]], dls.train_ds[0]], [type(x), x.shape[0], type(y)]]
+    return [no_fakes(v[0] if not isinstance(v[0], str) else v), list(v[1]) if not isinstance(v[0], str) else None,
+        len(dls.train_ds), len(dls.valid_ds), [[type(o) for o in dls.train_ds[0]], dls.train_ds[0]],
+        [type(x), x.shape[0], type(y)]]
 @case('31')
 def block_of_a_table(w): return described(clas_block(w).dataloaders(w.df, bs=8))
 @case('31')
-def documents_of_a_batch(w): return [[[o for o in r.tolist() if o!=1] for r in x] for x,_ in clas_block(w).dataloaders(w.df, bs=8).valid]
+def documents_of_a_batch(w):
+    return [[[o for o in r.tolist() if o!=1] for r in x] for x,_ in clas_block(w).dataloaders(w.df, bs=8).valid]
 @case('31', different='at the end')
-def side_of_padding(w): return [x for x,_ in clas_block(w, vocab=w.dls.vocab[0], seq_len=4).dataloaders(w.df, bs=16).valid]
+def side_of_padding(w):
+    return [x for x,_ in clas_block(w, vocab=w.dls.vocab[0], seq_len=4).dataloaders(w.df, bs=16).valid]
 @case('31')
 def from_df(w): return described(w.dls)
 @case('31')
@@ -379,11 +433,13 @@ def from_df_numbers(w): return described(w.N.TextDataLoaders.from_df(w.df, text_
 @case('31')
 def from_df_own_words(w): return described(w.from_df(text_vocab=['xxunk','xxpad','film','good']))
 @case('31')
-def from_df_subwords(w): return described(w.from_df(tok_tfm=w.N.SubwordTokenizer(vocab_sz=60, cache_dir=str(w.path/'sp7'))))
+def from_df_subwords(w):
+    return described(w.from_df(tok_tfm=w.N.SubwordTokenizer(vocab_sz=60, cache_dir=str(w.path/'sp7'))))
 @case('31')
 def from_df_several(w):
     d = w.df.assign(tags=['a;b' if i%2 else 'b' for i in range(60)])
-    l = w.N.TextDataLoaders.from_df(d, text_col='text', label_col='tags', label_delim=';', y_block=w.N.MultiCategoryBlock, valid_col='is_valid', bs=8)
+    l = w.N.TextDataLoaders.from_df(d, text_col='text', label_col='tags', label_delim=';',
+        y_block=w.N.MultiCategoryBlock, valid_col='is_valid', bs=8)
     return described(l)
 @case('31')
 def from_df_two_columns(w):
@@ -394,13 +450,17 @@ def from_df_a_number(w):
     l = w.from_df(label_col='score', y_block=w.N.RegressionBlock())
     return [l.train_ds[0], l.c, type(l.one_batch()[1])]
 @case('31')
-def from_df_backwards(w): return [w.from_df(backwards=True).train_ds[0], w.from_df(backwards=True, is_lm=True).train_ds[0]]
+def from_df_backwards(w):
+    return [w.from_df(backwards=True).train_ds[0], w.from_df(backwards=True, is_lm=True).train_ds[0]]
 @case('31')
-def from_csv(w): return described(w.N.TextDataLoaders.from_csv(w.path, 'films.csv', text_col='text', label_col='label', valid_col='is_valid', bs=8))
+def from_csv(w):
+    return described(w.N.TextDataLoaders.from_csv(w.path, 'films.csv', text_col='text', label_col='label',
+        valid_col='is_valid', bs=8))
 @case('31')
 def from_csv_delimiter(w):
     w.df.to_csv(w.path/'films.tsv', sep='\t', index=False)
-    return described(w.N.TextDataLoaders.from_csv(w.path, 'films.tsv', delimiter='\t', text_col='text', label_col='label', valid_col='is_valid', bs=8))
+    return described(w.N.TextDataLoaders.from_csv(w.path, 'films.tsv', delimiter='\t', text_col='text',
+        label_col='label', valid_col='is_valid', bs=8))
 @case('31')
 def from_folder(w): return described_folder(w.N.TextDataLoaders.from_folder(w.dir, bs=8))
 @case('31')
@@ -410,7 +470,8 @@ def from_folder_pct(w):
 @case('31')
 def from_folder_lm(w): return described_folder(w.N.TextDataLoaders.from_folder(w.dir, is_lm=True, bs=4, seq_len=6))
 @case('31')
-def from_folder_splitter(w): return len(w.N.TextDataLoaders.from_folder(w.dir, splitter=w.N.RandomSplitter(.5, seed=1), bs=4).valid_ds)
+def from_folder_splitter(w):
+    return len(w.N.TextDataLoaders.from_folder(w.dir, splitter=w.N.RandomSplitter(.5, seed=1), bs=4).valid_ds)
 @case('31')
 def loader_of_new_texts(w): return [[i for i in w.dls.test_dl(['a good film', 'bad']).dataset[k][0]] for k in (0,1)]
 @case('31')
@@ -426,27 +487,34 @@ def decoded_batch(w): return [tuple(map(str, o)) for o in w.dls.decode_batch(w.d
 def block_summary(w): return clas_block(w).summary(w.df, bs=4)
 @case('31')
 def own_transform(w):
-    ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text'), w.N.Numericalize, lambda o: o[:4]]], splits=w.N.ColSplitter()(w.df))
-    return sorted(r.tolist() for x, in ds.dataloaders(bs=4, dl_type=w.N.SortedDL, before_batch=w.N.pad_input).valid for r in x)
+    ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text'), w.N.Numericalize, lambda o: o[:4]]],
+        splits=w.N.ColSplitter()(w.df))
+    return sorted(r.tolist() for x, in ds.dataloaders(bs=4, dl_type=w.N.SortedDL, before_batch=w.N.pad_input).valid
+        for r in x)
 @case('31')
 def reversed_by_function(w):
-    ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text'), w.N.Numericalize, w.N.reverse_text]], splits=w.N.ColSplitter()(w.df))
-    return [o for o, in ds.valid] + [sorted(r.tolist() for r in x) for x, in ds.dataloaders(bs=4, dl_type=w.N.SortedDL, before_batch=w.N.pad_input).valid]
+    ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text'), w.N.Numericalize, w.N.reverse_text]],
+        splits=w.N.ColSplitter()(w.df))
+    return [o for o, in ds.valid] + [sorted(r.tolist() for r in x) for x,
+        in ds.dataloaders(bs=4, dl_type=w.N.SortedDL, before_batch=w.N.pad_input).valid]
 @case('31')
 def reversed_lm(w):
-    ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text'), w.N.Numericalize, w.N.reverse_text]], splits=w.N.ColSplitter()(w.df), dl_type=w.N.LMDataLoader)
+    ds = w.N.Datasets(w.df, [[attrgetter('text'), w.N.Tokenizer.from_df('text'), w.N.Numericalize, w.N.reverse_text]],
+        splits=w.N.ColSplitter()(w.df), dl_type=w.N.LMDataLoader)
     return list(ds.dataloaders(bs=4, seq_len=7).valid)
 @case('31')
 def two_texts(w):
     d = w.df.assign(a=w.df.text, b=[t+' more'*(i%4) for i,t in enumerate(w.df.text)])
     A,B = (w.N.TextBlock.from_df(o, tok_text_col=o) for o in 'ab')
-    l = w.N.DataBlock((A,B,w.N.CategoryBlock), n_inp=2, get_x=[w.N.ColReader('a'), w.N.ColReader('b')], get_y=w.N.ColReader('label'), splitter=w.N.ColSplitter()).dataloaders(d, bs=8)
+    l = w.N.DataBlock((A,B,w.N.CategoryBlock), n_inp=2, get_x=[w.N.ColReader('a'), w.N.ColReader('b')],
+        get_y=w.N.ColReader('label'), splitter=w.N.ColSplitter()).dataloaders(d, bs=8)
     return [[[o for o in r.tolist() if o!=1] for r in x] for b in l.valid for x in b[:2]]
 @case('31')
 def a_text_as_target(w):
     d = w.df.assign(a=w.df.text, b=[t+' more'*(i%4) for i,t in enumerate(w.df.text)])
     A,B = (w.N.TextBlock.from_df(o, tok_text_col=o) for o in 'ab')
-    l = w.N.DataBlock((A,B), get_x=w.N.ColReader('a'), get_y=w.N.ColReader('b'), splitter=w.N.ColSplitter()).dataloaders(d, bs=8)
+    l = w.N.DataBlock((A,B), get_x=w.N.ColReader('a'), get_y=w.N.ColReader('b'),
+        splitter=w.N.ColSplitter()).dataloaders(d, bs=8)
     return [len({tuple(o.shape) for o in (x,y)})<=2 and type(y) for x,y in l.valid]
 @case('31')
 def pickled_loaders(w):
@@ -466,11 +534,13 @@ def lm_chunks(w): return hasattr(loader(w), 'make_chunks')
 
 x30 = torch.arange(30).view(3,10)
 @case('32')
-def mask(w): return [w.N.dropout_mask(torch.zeros(2), (50,40), .25).unique(), w.N.dropout_mask(torch.zeros(2), [2,1], 0.)]
+def mask(w):
+    return [w.N.dropout_mask(torch.zeros(2), (50,40), .25).unique(), w.N.dropout_mask(torch.zeros(2), [2,1], 0.)]
 @case('32')
 def rnn_dropout(w):
     o = w.N.RNNDropout(.4)(torch.ones(4,3,7))
-    return [(o[:,:1]==o).all(), sorted(o.unique().tolist()) == sorted({0., float(torch.tensor(1/.6))}) or len(o.unique()), w.N.RNNDropout(.4).eval()(torch.ones(2,2,2)), w.N.RNNDropout(.3).p]
+    return [(o[:,:1]==o).all(), sorted(o.unique().tolist()) == sorted({0., float(torch.tensor(1/.6))})
+        or len(o.unique()), w.N.RNNDropout(.4).eval()(torch.ones(2,2,2)), w.N.RNNDropout(.3).p]
 @case('32')
 def weight_dropout(w):
     lstm = w.N.nn.LSTM(5, 7) if hasattr(w.N, 'nn') else torch.nn.LSTM(5, 7)
@@ -511,7 +581,9 @@ def encoder_both_ways(w):
 @case('32')
 def encoder_attributes(w):
     enc = w.N.AWD_LSTM(30, 8, 10, 2, pad_token=1, hidden_p=.2, input_p=.6, embed_p=.1, weight_p=.5)
-    return [enc.emb_sz, enc.n_hid, enc.n_layers, enc.pad_token, enc.n_dir, enc.initrange, len(enc.rnns), len(enc.hidden_dps), enc.input_dp.p, enc.encoder_dp.embed_p, enc.encoder.weight.abs().max()<=.1, enc.rnns[0].weight_p]
+    return [enc.emb_sz, enc.n_hid, enc.n_layers, enc.pad_token, enc.n_dir, enc.initrange, len(enc.rnns),
+        len(enc.hidden_dps), enc.input_dp.p, enc.encoder_dp.embed_p, enc.encoder.weight.abs().max()<=.1,
+        enc.rnns[0].weight_p]
 @case('32')
 def groups_lm(w): return [sum(p.numel() for p in g) for g in w.N.awd_lstm_lm_split(w.lm_model())]
 @case('32')
@@ -546,7 +618,9 @@ def sequence_reset(w):
 @case('33')
 def language_model(w): return list(w.lm_model()(x30))
 @case('33')
-def language_model_untied(w): return [list(w.lm_model(tie_weights=False, out_bias=False)(x30)), sum(p.numel() for p in w.lm_model(tie_weights=False).parameters())]
+def language_model_untied(w):
+    return [list(w.lm_model(tie_weights=False, out_bias=False)(x30)),
+        sum(p.numel() for p in w.lm_model(tie_weights=False).parameters())]
 @case('33')
 def language_model_dropouts(w):
     m = w.N.get_language_model(w.N.AWD_LSTM, 30, config=w.lm_config, drop_mult=.5)
@@ -577,8 +651,10 @@ def head_of_wrong_sizes(w):
 def classifier(w): return w.clas_model()(x30[1:]+0)[0]
 @case('33')
 def classifier_settings(w):
-    m = w.N.get_text_classifier(w.N.AWD_LSTM, 30, 3, seq_len=7, config=w.clas_config, drop_mult=.5, lin_ftrs=[6,4], ps=[.2,.3], pad_idx=0, max_len=14, y_range=(0,1))
-    return [m[0].bptt, m[0].max_len, m[0].pad_idx, [type(l) for l in m[1].layers], [tuple(p.shape) for p in m[1].parameters()], m[0].module.input_dp.p]
+    m = w.N.get_text_classifier(w.N.AWD_LSTM, 30, 3, seq_len=7, config=w.clas_config, drop_mult=.5, lin_ftrs=[6,4],
+        ps=[.2,.3], pad_idx=0, max_len=14, y_range=(0,1))
+    return [m[0].bptt, m[0].max_len, m[0].pad_idx, [type(l) for l in m[1].layers],
+        [tuple(p.shape) for p in m[1].parameters()], m[0].module.input_dp.p]
 @case('33')
 def an_own_architecture(w):
     import fastai.text.models.core as mc
@@ -599,7 +675,8 @@ def padded_documents(w):
 def wiki(w, **kw):
     N,d = w.N,pd.DataFrame({0:texts})
     tfms = [attrgetter('text'), N.Tokenizer.from_df(0), N.Numericalize()]
-    return N.Datasets(d, [tfms], splits=[list(range(48)), list(range(48,60))], dl_type=N.LMDataLoader).dataloaders(bs=4, seq_len=9, **kw)
+    return N.Datasets(d, [tfms], splits=[list(range(48)), list(range(48,60))], dl_type=N.LMDataLoader).dataloaders(bs=4,
+        seq_len=9, **kw)
 @case('35')
 def wikitext_loaders(w):
     dls = wiki(w)
@@ -609,7 +686,8 @@ def wikitext_loaders(w):
 def wikitext_learner(w):
     N,dls = w.N,wiki(w)
     model = N.get_language_model(N.AWD_LSTM, len(dls.vocab), config={**w.lm_config, 'input_p':.6, 'weight_p':.5})
-    learn = N.Learner(dls, model, loss_func=N.CrossEntropyLossFlat(), opt_func=partial(N.Adam, wd=.1, eps=1e-7), cbs=[N.GradientClip(.1)]+N.rnn_cbs(alpha=2, beta=1), metrics=[N.accuracy, N.Perplexity()], path=w.path)
+    learn = N.Learner(dls, model, loss_func=N.CrossEntropyLossFlat(), opt_func=partial(N.Adam, wd=.1, eps=1e-7),
+        cbs=[N.GradientClip(.1)]+N.rnn_cbs(alpha=2, beta=1), metrics=[N.accuracy, N.Perplexity()], path=w.path)
     learn.fit_one_cycle(1, 5e-3, moms=(.8,.7,.8), div=10)
     return [len(learn.recorder.values), learn.recorder.metric_names, [type(c) for c in learn.cbs]]
 def rowwise(w):
@@ -617,7 +695,8 @@ def rowwise(w):
     N,dls = w.N,wiki(w, shuffle=False)
     model = N.get_language_model(N.AWD_LSTM, 72, config=w.lm_config)
     same_weights(model)
-    return N.Learner(dls, model, loss_func=N.CrossEntropyLossFlat(), cbs=N.rnn_cbs(alpha=2, beta=1), metrics=[N.accuracy, N.Perplexity()], path=w.path)
+    return N.Learner(dls, model, loss_func=N.CrossEntropyLossFlat(), cbs=N.rnn_cbs(alpha=2, beta=1),
+        metrics=[N.accuracy, N.Perplexity()], path=w.path)
 @case('35')
 def wikitext_validate(w): return rowwise(w).validate()
 @case('34')
@@ -629,42 +708,62 @@ def rnn_callbacks(w):
     l.fit(1, 0.)
     return [l.recorder.losses[:3], l.rnn.out.shape[0], type(l.rnn_regularizer), l.rnn_regularizer.alpha]
 @case('34')
-def text_learner_callbacks(w): return [hasattr(w.lm(alpha=3., beta=0.), 'rnn_regularizer'), w.lm(alpha=3., beta=.5).rnn_regularizer.alpha, w.lm(alpha=3., beta=.5).rnn_regularizer.beta, w.lm().moms]
+def text_learner_callbacks(w):
+    return [hasattr(w.lm(alpha=3., beta=0.), 'rnn_regularizer'), w.lm(alpha=3., beta=.5).rnn_regularizer.alpha,
+        w.lm(alpha=3., beta=.5).rnn_regularizer.beta, w.lm().moms]
 
 # text.learner
 
 @case('37')
 def matched_embeddings(w):
-    old = {'0.encoder.weight':torch.arange(15.).view(5,3), '0.encoder_dp.emb.weight':torch.arange(15.).view(5,3), '1.decoder.weight':torch.arange(15.).view(5,3), '1.decoder.bias':torch.arange(5.)}
+    old = {'0.encoder.weight':torch.arange(15.).view(5,3), '0.encoder_dp.emb.weight':torch.arange(15.).view(5,3),
+        '1.decoder.weight':torch.arange(15.).view(5,3), '1.decoder.bias':torch.arange(5.)}
     return dict(w.N.match_embeds(old, list('abcde'), list('aczbe')))
 @case('37')
-def matched_without_bias(w): return dict(w.N.match_embeds({'0.encoder.weight':torch.eye(2), '1.decoder.weight':torch.eye(2)}, ['a','b'], ['b','c']))
+def matched_without_bias(w):
+    return dict(w.N.match_embeds({'0.encoder.weight':torch.eye(2), '1.decoder.weight':torch.eye(2)}, ['a','b'],
+        ['b','c']))
 @case('37')
-def cleaned_keys(w): return dict(w.N.clean_raw_keys({'rnns.0.module.weight_hh_l0':1, 'rnns.0.weight_hh_l0_raw':2, 'a':3}))
+def cleaned_keys(w):
+    return dict(w.N.clean_raw_keys({'rnns.0.module.weight_hh_l0':1, 'rnns.0.weight_hh_l0_raw':2, 'a':3}))
 @case('37')
-def decoded_tokens(w): return [w.N.decode_spec_tokens(o.split()) for o in ('xxmaj text', 'xxup text a', 'xxrep 3 a', 'xxwrep 3 word', 'a xxmaj b c')]
+def decoded_tokens(w):
+    return [w.N.decode_spec_tokens(o.split()) for o in ('xxmaj text', 'xxup text a', 'xxrep 3 a', 'xxwrep 3 word',
+        'a xxmaj b c')]
 @case('37', different='rest of the text')
 def decoded_after_repetition(w): return w.N.decode_spec_tokens('xxrep 3 a b'.split())
 @case('37')
 def lm_learner(w):
     l = w.lm()
-    return [type(l), isinstance(l.loss_func, w.N.CrossEntropyLossFlat), len(l.splitter(l.model)), l.model[0].emb_sz, l.path==w.path, l.dls is w.dls_lm]
+    return [type(l), isinstance(l.loss_func, w.N.CrossEntropyLossFlat), len(l.splitter(l.model)), l.model[0].emb_sz,
+        l.path==w.path, l.dls is w.dls_lm]
 @case('37')
-def lm_learner_args(w): return [w.lm(drop_mult=.3, backwards=False, moms=(.9,.8,.9), wd=.1, opt_func=w.N.SGD, lr=.1, model_dir='m', alpha=1.).lr]
+def lm_learner_args(w):
+    return [w.lm(drop_mult=.3, backwards=False, moms=(.9,.8,.9), wd=.1, opt_func=w.N.SGD, lr=.1, model_dir='m',
+        alpha=1.).lr]
 @case('37')
-def lm_trained(w): return [len(w.lm_learn.recorder.values), w.lm_learn.recorder.metric_names, all(np.isfinite(w.lm_learn.recorder.values[0]))]
+def lm_trained(w):
+    return [len(w.lm_learn.recorder.values), w.lm_learn.recorder.metric_names,
+        all(np.isfinite(w.lm_learn.recorder.values[0]))]
 @case('37')
 def lm_predicts(w):
     t = w.lm_learn.predict('A good film', n_words=5, no_bar=True)
-    return [type(t), t.lower().startswith('a good film'), 'xxunk' in w.lm_learn.predict('A good', 30, no_unk=True, no_bar=True)]
+    return [type(t), t.lower().startswith('a good film'),
+        'xxunk' in w.lm_learn.predict('A good', 30, no_unk=True, no_bar=True)]
 @case('37')
-def lm_predicts_args(w): return [type(w.lm_learn.predict('a good', 3, temperature=.75, min_p=.001, no_bar=True)), type(w.lm_learn.predict('a', n_words=2, only_last_word=True, no_bar=True)), type(w.lm_learn.predict('a', 2, decoder=lambda o: o, no_bar=True))]
+def lm_predicts_args(w):
+    return [type(w.lm_learn.predict('a good', 3, temperature=.75, min_p=.001, no_bar=True)),
+        type(w.lm_learn.predict('a', n_words=2, only_last_word=True, no_bar=True)),
+        type(w.lm_learn.predict('a', 2, decoder=lambda o: o, no_bar=True))]
 @case('37')
 def lm_predictions(w):
     p,t = w.lm_learn.get_preds(reorder=False)
     return [tuple(p.shape[:2])==tuple(t.shape), p.shape[2]==len(w.dls_lm.vocab), float(p.sum(-1).mean())]
 @case('37')
-def lm_predictions_more(w): return [len(w.lm_learn.get_preds(with_loss=True, reorder=False)), len(w.lm_learn.get_preds(with_decoded=True, with_input=True, reorder=False)), tuple(w.lm_learn.get_preds(dl=[(torch.tensor([[2,3,4]]),)])[0].shape[:2])]
+def lm_predictions_more(w):
+    return [len(w.lm_learn.get_preds(with_loss=True, reorder=False)),
+        len(w.lm_learn.get_preds(with_decoded=True, with_input=True, reorder=False)),
+        tuple(w.lm_learn.get_preds(dl=[(torch.tensor([[2,3,4]]),)])[0].shape[:2])]
 @case('37')
 def lm_shown(w): return w.lm_learn.show_results(max_n=2)
 @case('37')
@@ -682,7 +781,8 @@ def saved_optimizer(w):
 def saved_encoder(w):
     l = w.clas(); same_weights(l.model); l.save_encoder('enc')
     m = w.clas().load_encoder('enc')
-    return [all(torch.equal(a,b) for a,b in zip(l.model[0].state_dict().values(), m.model[0].state_dict().values())), m.opt.frozen_idx, [k for k in ('enc',)]]
+    return [all(torch.equal(a,b) for a,b in zip(l.model[0].state_dict().values(), m.model[0].state_dict().values())),
+        m.opt.frozen_idx, [k for k in ('enc',)]]
 @case('37')
 def encoder_of_lm_in_classifier(w):
     dls = w.from_df(text_vocab=w.dls_lm.vocab)
@@ -696,16 +796,19 @@ def own_pretrained(w):
     (w.path/'models'/'own_vocab.pkl').write_bytes(pickle.dumps(list(w.dls_lm.vocab)))
     m = w.lm(pretrained=True, pretrained_fnames=['own_lm','own_vocab'])
     words = slice(0, len(no_fakes(w.dls_lm.vocab))) # those that fill the vocabulary up have one name
-    return [torch.equal(l.model[0].encoder.weight[words], m.model[0].encoder.weight[words]), m.opt.frozen_idx, sum(p.requires_grad for p in m.model.parameters())]
+    return [torch.equal(l.model[0].encoder.weight[words], m.model[0].encoder.weight[words]), m.opt.frozen_idx,
+        sum(p.requires_grad for p in m.model.parameters())]
 @case('37')
 def a_changed_copy_of_the_config(w):
     cfg = w.N.awd_lstm_lm_config.copy()
     cfg['input_p'] = .4
-    return w.N.language_model_learner(w.dls_lm, w.N.AWD_LSTM, config=cfg, pretrained=w.N is ulmfit_nb.all).model[0].input_dp.p
+    return w.N.language_model_learner(w.dls_lm, w.N.AWD_LSTM, config=cfg,
+        pretrained=w.N is ulmfit_nb.all).model[0].input_dp.p
 @case('37')
 def clas_learner(w):
     l = w.clas(seq_len=72, lin_ftrs=[7], ps=[.2], max_len=144, drop_mult=.7, n_out=2)
-    return [isinstance(l, w.N.TextLearner), len(l.splitter(l.model)), l.model[0].bptt, l.model[0].max_len, [tuple(p.shape) for p in l.model[1].parameters()], type(l.loss_func)]
+    return [isinstance(l, w.N.TextLearner), len(l.splitter(l.model)), l.model[0].bptt, l.model[0].max_len,
+        [tuple(p.shape) for p in l.model[1].parameters()], type(l.loss_func)]
 @case('37')
 def clas_of_numbers(w):
     l = w.clas(w.from_df(label_col='score', y_block=w.N.RegressionBlock()), y_range=(0,1))
@@ -714,7 +817,8 @@ def clas_of_numbers(w):
 @case('37')
 def clas_of_several(w):
     d = w.df.assign(tags=['a;b' if i%2 else 'b' for i in range(60)])
-    dls = w.N.TextDataLoaders.from_df(d, text_col='text', label_col='tags', label_delim=';', y_block=w.N.MultiCategoryBlock, valid_col='is_valid', bs=8)
+    dls = w.N.TextDataLoaders.from_df(d, text_col='text', label_col='tags', label_delim=';',
+        y_block=w.N.MultiCategoryBlock, valid_col='is_valid', bs=8)
     l = w.clas(dls, metrics=w.N.accuracy_multi)
     l.fit(1)
     return [type(l.loss_func), len(l.recorder.values[0]), len(l.predict('a good film'))]
@@ -729,11 +833,15 @@ def clas_predicts_a_row(w):
     a,b = w.clas_learn.predict(w.df.iloc[0]),w.clas_learn.predict(w.df.text[0])
     return [a[0]==b[0], bool((a[2]-b[2]).abs().max()<1e-5)]
 @case('37')
-def clas_predicts_with_input(w): return [len(w.clas_learn.predict('a good film', with_input=True)), str(w.clas_learn.predict('a good film', with_input=True)[0])]
+def clas_predicts_with_input(w):
+    return [len(w.clas_learn.predict('a good film', with_input=True)),
+        str(w.clas_learn.predict('a good film', with_input=True)[0])]
 @case('37')
 def clas_predictions(w):
     p,t,d = w.clas_learn.get_preds(with_decoded=True)
-    return [tuple(p.shape), t, torch.equal(d, p.argmax(1)), len(w.clas_learn.get_preds(with_loss=True, with_input=True)), tuple(w.clas_learn.get_preds(dl=w.dls.test_dl(texts[:5]))[0].shape)]
+    return [tuple(p.shape), t, torch.equal(d, p.argmax(1)),
+        len(w.clas_learn.get_preds(with_loss=True, with_input=True)),
+        tuple(w.clas_learn.get_preds(dl=w.dls.test_dl(texts[:5]))[0].shape)]
 @case('37')
 def clas_validates(w): return len(w.clas_learn.validate())
 @case('37')
@@ -784,7 +892,9 @@ def files_of_save(w):
     return sorted(f.suffix for f in (w.path/'models').glob('files.*'))
 @case('38')
 def data_block_of_a_folder(w):
-    dls = w.N.DataBlock(blocks=(w.N.TextBlock.from_folder(w.dir), w.N.CategoryBlock), get_items=partial(w.N.get_text_files, folders=['train','valid']), get_y=w.N.parent_label, splitter=w.N.GrandparentSplitter(valid_name='valid')).dataloaders(w.dir, path=w.path, bs=8)
+    dls = w.N.DataBlock(blocks=(w.N.TextBlock.from_folder(w.dir), w.N.CategoryBlock),
+        get_items=partial(w.N.get_text_files, folders=['train','valid']), get_y=w.N.parent_label,
+        splitter=w.N.GrandparentSplitter(valid_name='valid')).dataloaders(w.dir, path=w.path, bs=8)
     l = w.clas(dls, metrics=w.N.accuracy)
     l.fit(1)
     return described_folder(dls) + [l.predict('a good film')[2].shape[0]]
@@ -799,18 +909,25 @@ def numbers_of_many(w):
     num.setup(toks)
     nums = toks.map(num)
     x,y = next(iter(w.N.LMDataLoader(nums)))
-    return [w.N.coll_repr(tkn(texts[1]), 31), no_fakes(num.vocab), nums[1][:20], tuple(x.shape), ' '.join(num.vocab[o] for o in x[0][:20]), ' '.join(num.vocab[o] for o in y[0][:20])]
+    return [w.N.coll_repr(tkn(texts[1]), 31), no_fakes(num.vocab), nums[1][:20], tuple(x.shape),
+        ' '.join(num.vocab[o] for o in x[0][:20]), ' '.join(num.vocab[o] for o in y[0][:20])]
 @case('ch10')
 def gradually(w):
-    dls_lm = w.N.DataBlock(blocks=w.N.TextBlock.from_folder(w.dir, is_lm=True), get_items=partial(w.N.get_text_files, folders=['train','valid']), splitter=w.N.RandomSplitter(.1, seed=1)).dataloaders(w.dir, path=w.path, bs=4, seq_len=8)
-    lm = w.N.language_model_learner(dls_lm, w.N.AWD_LSTM, drop_mult=.3, metrics=[w.N.accuracy, w.N.Perplexity()], pretrained=False, config=w.lm_config).to_fp16()
+    dls_lm = w.N.DataBlock(blocks=w.N.TextBlock.from_folder(w.dir, is_lm=True),
+        get_items=partial(w.N.get_text_files, folders=['train','valid']),
+        splitter=w.N.RandomSplitter(.1, seed=1)).dataloaders(w.dir, path=w.path, bs=4, seq_len=8)
+    lm = w.N.language_model_learner(dls_lm, w.N.AWD_LSTM, drop_mult=.3, metrics=[w.N.accuracy, w.N.Perplexity()],
+        pretrained=False, config=w.lm_config).to_fp16()
     lm.to_fp32()
     lm.fit_one_cycle(1, 2e-2)
     lm.save('1epoch')
     lm = lm.load('1epoch')
     lm.unfreeze(); lm.fit_one_cycle(1, 2e-3); lm.save_encoder('finetuned')
-    dls = w.N.DataBlock(blocks=(w.N.TextBlock.from_folder(w.dir, vocab=dls_lm.vocab), w.N.CategoryBlock), get_y=w.N.parent_label, get_items=partial(w.N.get_text_files, folders=['train','valid']), splitter=w.N.GrandparentSplitter(valid_name='valid')).dataloaders(w.dir, path=w.path, bs=8, seq_len=72)
-    l = w.N.text_classifier_learner(dls, w.N.AWD_LSTM, drop_mult=.5, metrics=w.N.accuracy, pretrained=False, config=w.clas_config)
+    dls = w.N.DataBlock(blocks=(w.N.TextBlock.from_folder(w.dir, vocab=dls_lm.vocab), w.N.CategoryBlock),
+        get_y=w.N.parent_label, get_items=partial(w.N.get_text_files, folders=['train','valid']),
+        splitter=w.N.GrandparentSplitter(valid_name='valid')).dataloaders(w.dir, path=w.path, bs=8, seq_len=72)
+    l = w.N.text_classifier_learner(dls, w.N.AWD_LSTM, drop_mult=.5, metrics=w.N.accuracy, pretrained=False,
+        config=w.clas_config)
     l = l.load_encoder('finetuned')
     seen = []
     for n,lr in ((-1,2e-2), (-2,slice(1e-2/2.6**4,1e-2)), (-3,slice(5e-3/2.6**4,5e-3)), (0,slice(1e-3/2.6**4,1e-3))):
@@ -840,15 +957,18 @@ def pipeline(w):
 @case('ch11')
 def lists(w):
     fs = w.files()
-    tls = w.N.TfmdLists(fs, [w.N.Tokenizer.from_folder(w.dir), w.N.Numericalize], splits=[list(range(48)), list(range(48,60))])
+    tls = w.N.TfmdLists(fs, [w.N.Tokenizer.from_folder(w.dir), w.N.Numericalize],
+        splits=[list(range(48)), list(range(48,60))])
     t = tls[0]
     out = io.StringIO()
     with contextlib.redirect_stdout(out): tls.show(t)
-    return [sorted(no_fakes(tls.numericalize.vocab)), tls.decode(t), out.getvalue(), tls.decode(tls.valid[0]), tls.tokenizer.mode]
+    return [sorted(no_fakes(tls.numericalize.vocab)), tls.decode(t), out.getvalue(), tls.decode(tls.valid[0]),
+        tls.tokenizer.mode]
 @case('ch11')
 def datasets(w):
     fs = w.files()
-    ds = w.N.Datasets(fs, [[w.N.Tokenizer.from_folder(w.dir), w.N.Numericalize], [w.N.parent_label, w.N.Categorize()]], splits=[list(range(48)), list(range(48,60))])
+    ds = w.N.Datasets(fs, [[w.N.Tokenizer.from_folder(w.dir), w.N.Numericalize], [w.N.parent_label, w.N.Categorize()]],
+        splits=[list(range(48)), list(range(48,60))])
     x,y = ds.valid[0]
     return [len(x), y, ds.decode((x,y)), ds.vocab[1]]
 @case('ch11')
@@ -864,12 +984,15 @@ def plain_loaders_exported(w):
     l.export('plain11.pkl')
     return w.N.load_learner(w.path/'plain11.pkl').predict('a good film')[2].shape[0]
 @case('ch11')
-def sorted_loaders(w): return [[sorted(r.tolist() for r in x), sorted(y.tolist())] for x,y in w.dsets.dataloaders(dl_type=w.N.SortedDL, before_batch=w.N.pad_input, bs=8).valid]
+def sorted_loaders(w):
+    return [[sorted(r.tolist() for r in x), sorted(y.tolist())] for x,
+        y in w.dsets.dataloaders(dl_type=w.N.SortedDL, before_batch=w.N.pad_input, bs=8).valid]
 
 # chapter 12
 
 def human(w):
-    tokens = ' . '.join(f'{a} {b}' for a in 'twenty thirty forty fifty'.split() for b in 'one two three four five six seven eight'.split()).split(' ')*3
+    tokens = ' . '.join(f'{a} {b}' for a in 'twenty thirty forty fifty'.split() for b in 'one two three four five six '
+        'seven eight'.split()).split(' ')*3
     vocab = w.N.L(*tokens).unique()
     nums = w.N.L({o:i for i,o in enumerate(vocab)}[t] for t in tokens)
     return vocab,nums
@@ -880,12 +1003,14 @@ def sequences(w, bs=8, sl=4):
         m = len(ds)//bs
         return w.N.L(ds[i+m*j] for i in range(m) for j in range(bs))
     cut = int(len(seqs)*.8)
-    return vocab,w.N.DataLoaders.from_dsets(grouped(seqs[:cut]), grouped(seqs[cut:]), bs=bs, drop_last=True, shuffle=False)
+    return vocab,w.N.DataLoaders.from_dsets(grouped(seqs[:cut]), grouped(seqs[cut:]), bs=bs, drop_last=True,
+        shuffle=False)
 class Regularized(torch.nn.Module):
     "A tied LSTM with dropout that gives its activations before and after it, as chapter 12 builds at its end"
     def __init__(self, vocab_sz, n_hid, bs, p=0.):
         super().__init__()
-        self.emb,self.rnn,self.drop,self.out = torch.nn.Embedding(vocab_sz, n_hid),torch.nn.LSTM(n_hid, n_hid, 2, batch_first=True),torch.nn.Dropout(p),torch.nn.Linear(n_hid, vocab_sz)
+        self.emb,self.rnn,self.drop,self.out = torch.nn.Embedding(vocab_sz, n_hid),torch.nn.LSTM(n_hid, n_hid, 2,
+            batch_first=True),torch.nn.Dropout(p),torch.nn.Linear(n_hid, vocab_sz)
         self.out.weight = self.emb.weight
         self.h = [torch.zeros(2, bs, n_hid) for _ in range(2)]
     def forward(self, x):
@@ -898,21 +1023,25 @@ class Regularized(torch.nn.Module):
 @case('ch12')
 def from_scratch(w):
     vocab,dls = sequences(w)
-    learn = w.N.Learner(dls, same_weights(Regularized(len(vocab), 12, 8)), loss_func=w.N.CrossEntropyLossFlat(), metrics=w.N.accuracy, cbs=w.N.rnn_cbs(alpha=2, beta=1))
+    learn = w.N.Learner(dls, same_weights(Regularized(len(vocab), 12, 8)), loss_func=w.N.CrossEntropyLossFlat(),
+        metrics=w.N.accuracy, cbs=w.N.rnn_cbs(alpha=2, beta=1))
     learn.fit_one_cycle(2, 1e-2, wd=.1)
     return learn.recorder.values
 @case('ch12')
 def from_scratch_text_learner(w):
     vocab,dls = sequences(w)
-    learn = w.N.TextLearner(dls, same_weights(Regularized(len(vocab), 12, 8)), loss_func=w.N.CrossEntropyLossFlat(), metrics=w.N.accuracy, path=w.path)
+    learn = w.N.TextLearner(dls, same_weights(Regularized(len(vocab), 12, 8)), loss_func=w.N.CrossEntropyLossFlat(),
+        metrics=w.N.accuracy, path=w.path)
     learn.fit_one_cycle(2, 1e-2, wd=.1)
     learn.save('scratch')
-    again = w.N.TextLearner(dls, Regularized(len(vocab), 12, 8), loss_func=w.N.CrossEntropyLossFlat(), path=w.path).load('scratch')
+    again = w.N.TextLearner(dls, Regularized(len(vocab), 12, 8), loss_func=w.N.CrossEntropyLossFlat(),
+        path=w.path).load('scratch')
     return [learn.recorder.values, torch.equal(again.model.emb.weight, learn.model.emb.weight)]
 
 # The names of fastai.text, one by one
 
-pages = {'30':'text.core', '31':'text.data', '32':'text.models.awdlstm', '33':'text.models.core', '34':'callback.rnn', '37':'text.learner'}
+pages = {'30':'text.core', '31':'text.data', '32':'text.models.awdlstm', '33':'text.models.core', '34':'callback.rnn',
+    '37':'text.learner'}
 design = (root/'docs'/'design.md').read_text(encoding='utf8')
 
 def outcome(name):
@@ -943,7 +1072,8 @@ def written(tmp_path_factory):
     clas = w.clas(dls)
     with lm.no_bar(),lm.no_logging(): lm.fit_one_cycle(1, 1e-2)
     with clas.no_bar(),clas.no_logging(): clas.fit(1)
-    lm.save('lm'); lm.save('no_opt', with_opt=False); lm.save_encoder('enc'); clas.save('clas'); clas.export('export.pkl')
+    lm.save('lm'); lm.save('no_opt',
+        with_opt=False); lm.save_encoder('enc'); clas.save('clas'); clas.export('export.pkl')
     vocab = w.dls_lm.vocab
     (path/'models'/'vocab.pkl').write_bytes(pickle.dumps(vocab))
     torch.save(vocab, path/'models'/'vocab_t.pkl')
@@ -959,7 +1089,8 @@ def weights(model): return ulmfit_nb.all.fastai_state_dict(model)
 @pytest.mark.parametrize('name', ['lm','no_opt'])
 def test_load_reads_what_fastai_saved(written, name):
     w,ours,lm,_,vocab = written
-    l = ours.N.language_model_learner(of(ours.N, ours, written, True), ours.N.AWD_LSTM, pretrained=False, config=ours.lm_config, path=ours.path).load(name)
+    l = ours.N.language_model_learner(of(ours.N, ours, written, True), ours.N.AWD_LSTM, pretrained=False,
+        config=ours.lm_config, path=ours.path).load(name)
     theirs = lm.model.state_dict()
     for k,v in weights(l.model).items(): assert torch.equal(v, theirs[k]), k
     if name=='no_opt': return
@@ -977,7 +1108,8 @@ def test_fastai_files_as_pretrained(written):
     w,ours,lm,clas,vocab = written
     dls = ours.from_df(is_lm=True, seq_len=10)
     for fs in (['lm','vocab'], ['no_opt','vocab_t']):
-        l = ours.N.language_model_learner(dls, ours.N.AWD_LSTM, config=ours.lm_config, path=ours.path, pretrained_fnames=fs)
+        l = ours.N.language_model_learner(dls, ours.N.AWD_LSTM, config=ours.lm_config, path=ours.path,
+            pretrained_fnames=fs)
         i,j = l.vocab.index('film'),vocab.index('film')
         assert torch.equal(l.model[0].encoder.weight[i], lm.model[0].encoder.weight[j])
 
@@ -992,10 +1124,12 @@ def test_fastai_encoder_and_classifier(written):
 
 def test_a_program_is_refused_and_the_way_out_named(written):
     ours = written[1]
-    with pytest.raises(ValueError, match='is a file; ulmfit_nb saves folders'): ours.N.load_learner(ours.path/'export.pkl')
+    with pytest.raises(ValueError, match='is a file; ulmfit_nb saves folders'):
+        ours.N.load_learner(ours.path/'export.pkl')
     l = ours.clas(of(ours.N, ours, written, False))
     shutil.copy(ours.path/'export.pkl', ours.path/'models'/'program.pth')
-    with pytest.raises(pickle.UnpicklingError, match='cannot be read safely.*save_encoder write weights'): l.load('program')
+    with pytest.raises(pickle.UnpicklingError, match='cannot be read safely.*save_encoder write weights'):
+        l.load('program')
     with pytest.raises(ValueError, match='holds a language model'): l.load('lm')
 
 # What only has a meaning here
@@ -1004,31 +1138,38 @@ def cut(o): return o[:4]
 
 def test_own_transform_is_asked_for_again(tmp_path):
     N,w = ulmfit_nb.all,world('ours')
-    ds = N.Datasets(w.df, [[attrgetter('text'), N.Tokenizer.from_df('text'), N.Numericalize(min_freq=1), cut], [attrgetter('label'), N.Categorize()]], splits=N.ColSplitter()(w.df))
+    ds = N.Datasets(w.df, [[attrgetter('text'), N.Tokenizer.from_df('text'), N.Numericalize(min_freq=1), cut],
+        [attrgetter('label'), N.Categorize()]], splits=N.ColSplitter()(w.df))
     dls = ds.dataloaders(bs=8, dl_type=N.SortedDL, path=tmp_path)
     l = w.clas(dls, path=tmp_path)
     with l.no_bar(),l.no_logging(): l.fit(1, 1e-2)
     p = torch.stack([l.predict(t)[2] for t in w.df.text[w.df.is_valid]])
     with l.no_bar(): assert torch.allclose(l.get_preds()[0], p, atol=1e-6), 'in training and in prediction'
     l.export('cut')
-    with pytest.raises(ValueError, match=r"transforms of one's own, cut, .*tfms=\[cut\]"): N.load_learner(tmp_path/'cut')
+    with pytest.raises(ValueError, match=r"transforms of one's own, cut, .*tfms=\[cut\]"):
+        N.load_learner(tmp_path/'cut')
     again = N.load_learner(tmp_path/'cut', tfms=[cut])
     assert torch.allclose(torch.stack([again.predict(t)[2] for t in w.df.text[w.df.is_valid]]), p, atol=1e-6)
 
 def test_random_transform_is_not_frozen():
     N,w = ulmfit_nb.all,world('ours')
     rng = random.Random(1)
-    ds = N.Datasets(w.df, [[attrgetter('text'), N.Tokenizer.from_df('text'), N.Numericalize(min_freq=1), lambda o: o[rng.randint(0, 3):]]], splits=N.ColSplitter()(w.df))
+    ds = N.Datasets(w.df, [[attrgetter('text'), N.Tokenizer.from_df('text'), N.Numericalize(min_freq=1),
+        lambda o: o[rng.randint(0, 3):]]], splits=N.ColSplitter()(w.df))
     dl = ds.dataloaders(bs=60, dl_type=N.SortedDL, before_batch=N.pad_input).valid
     assert len({tuple(sorted(map(tuple, b[0].tolist()))) for b in [dl.one_batch() for _ in range(4)]})>1
 
 def test_data_without_words_is_named():
     N = ulmfit_nb.all
     seqs = [(torch.arange(4),torch.arange(4))]*8
-    with pytest.raises(ValueError, match='needs? a Numericalize'): N.language_model_learner(N.DataLoaders.from_dsets(seqs, seqs, bs=4), N.AWD_LSTM)
+    with pytest.raises(ValueError, match='needs? a Numericalize'):
+        N.language_model_learner(N.DataLoaders.from_dsets(seqs, seqs, bs=4), N.AWD_LSTM)
 
 def test_counts(capsys):
     "How many steps there are of each kind, and none that fails"
-    seen = Counter('failing' if outcome(n)!=('same' if why is None else 'different') else outcome(n) for n,(_,why) in cases.items())
-    with capsys.disabled(): print(f"\nfastai's pages and chapters: {seen['same']} the same, {seen['different']} different on purpose, {seen['failing']} failing")
+    seen = Counter('failing' if outcome(n)!=('same' if why is None else 'different') else outcome(n) for n,
+        (_,why) in cases.items())
+    with capsys.disabled():
+        print(f"\nfastai's pages and chapters: {seen['same']} the same, {seen['different']} different on purpose, "
+            f"{seen['failing']} failing")
     assert not seen['failing']

@@ -3,7 +3,8 @@ import copy, re, numpy as np, pytest, torch
 from pathlib import Path
 from fastai.basics import ColReader, DataBlock, RandomSplitter, set_seed
 from scipy.stats import chisquare
-from ulmfit_nb.awd_lstm import AWD_LSTM, ReadyLSTM, get_language_model, ready_encoder
+from ulmfit_nb.awd_lstm import AWD_LSTM, get_language_model
+from ulmfit_nb.inference import PrepackedLSTM, prepacked_encoder
 from ulmfit_nb.batching import TextBlock
 from ulmfit_nb.generation import TokenRules, beam_search, generate_ids, next_probs, score_ids, stream_ids
 from ulmfit_nb.language_model import language_model_learner
@@ -15,13 +16,16 @@ def toy(vocab_sz=30, seed=0):
     return get_language_model(AWD_LSTM, vocab_sz, config=dict(emb_sz=8, n_hid=12)).eval()
 
 def data(tok=None, **kw):
-    return DataBlock(TextBlock.from_df('text', tok=tok, is_lm=True, min_freq=1, **kw), get_x=ColReader('text'), splitter=RandomSplitter(0.1, seed=1)).dataloaders(sentences()[:200], bs=8, seq_len=20)
+    return DataBlock(TextBlock.from_df('text', tok=tok, is_lm=True, min_freq=1, **kw), get_x=ColReader('text'),
+        splitter=RandomSplitter(0.1, seed=1)).dataloaders(sentences()[:200], bs=8, seq_len=20)
 
 def learner(dls): return language_model_learner(dls, AWD_LSTM, config=dict(emb_sz=8, n_hid=12), pretrained=False)
 
-@pytest.mark.parametrize('kw', [{}, dict(temperature=.5), dict(temperature=1.5, top_k=5), dict(top_p=.6), dict(min_p=.03)])
+@pytest.mark.parametrize('kw', [{}, dict(temperature=.5), dict(temperature=1.5, top_k=5), dict(top_p=.6),
+    dict(min_p=.03)])
 def test_frequencies_match_probabilities(kw):
-    "The first word of 4,000 texts against the distribution, by chi-square; temperature and filters worked out here in plain NumPy"
+    """The first word of 4,000 texts against the distribution, by chi-square; temperature and filters worked out here in
+    plain NumPy"""
     model,prompt = toy(),torch.tensor([3,7,11])
     with torch.no_grad():
         model.reset()
@@ -33,7 +37,8 @@ def test_frequencies_match_probabilities(kw):
     if 'top_k' in kw: p[order[kw['top_k']:]] = 0
     if 'top_p' in kw: p[order[np.searchsorted(np.cumsum(p[order]), kw['top_p'])+1:]] = 0
     p /= p.sum()
-    drawn = torch.multinomial(next_probs(torch.tensor(logits)[None].expand(4000, -1), **kw), 1, generator=torch.Generator().manual_seed(0))[:,0]
+    drawn = torch.multinomial(next_probs(torch.tensor(logits)[None].expand(4000, -1), **kw), 1,
+        generator=torch.Generator().manual_seed(0))[:,0]
     counts = np.bincount(drawn, minlength=30)
     assert not counts[p==0].any()
     big = p*4000>=5
@@ -68,7 +73,8 @@ def test_model_is_left_as_it_was():
     generate_ids(model, [[1,2]], 3)
     beam_search(model, [[1,2]], 3)
     score_ids(model, [torch.tensor([1,2,3])])
-    assert model.training and model[0].training and all(torch.equal(a, b) for a,b in zip(before, [h for layer in model[0].hidden for h in layer]))
+    assert model.training and model[0].training and all(torch.equal(a, b) for a,
+        b in zip(before, [h for layer in model[0].hidden for h in layer]))
 
 def test_weights_that_change_are_seen():
     "Generation keeps arranged weights; an optimizer's step makes new ones"
@@ -85,11 +91,12 @@ def test_without_arranged_weights(how, monkeypatch):
     other = copy.deepcopy(model)
     if how=='another type': other = other.double()
     else: monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
-    assert not any(isinstance(o, ReadyLSTM) for o in ready_encoder(other[0]).rnns)
+    assert not any(isinstance(o, PrepackedLSTM) for o in prepacked_encoder(other[0]).rnns)
     monkeypatch.undo()
-    if how=='another type': assert isinstance(ready_encoder(model[0]).rnns[0], ReadyLSTM)
+    if how=='another type': assert isinstance(prepacked_encoder(model[0]).rnns[0], PrepackedLSTM)
     assert generate_ids(other, [[3,4],[5]], 20, top_k=1)==generate_ids(model, [[3,4],[5]], 20, top_k=1)
-    for (a,s),(b,t) in zip(beam_search(other, [[3,4]], 8)[0], beam_search(model, [[3,4]], 8)[0]): assert a==b and abs(s-t)<1e-4
+    for (a,s),(b,t) in zip(beam_search(other, [[3,4]], 8)[0], beam_search(model, [[3,4]], 8)[0]):
+        assert a==b and abs(s-t)<1e-4
     assert torch.allclose(score_ids(other, [doc])[0], score_ids(model, [doc])[0], atol=1e-5)
 
 @torch.no_grad()
@@ -99,7 +106,8 @@ def log_probs(model, prompt, ids):
     model.reset()
     return model(x[None,:-1])[0][0].log_softmax(-1).gather(1, x[1:,None])[len(prompt)-1:,0]
 
-@pytest.mark.parametrize('tok', [None, lambda: SubwordTokenizer(vocab_sz=300), lambda: CharTokenizer()], ids=['word','subword','char'])
+@pytest.mark.parametrize('tok', [None, lambda: SubwordTokenizer(vocab_sz=300), lambda: CharTokenizer()],
+    ids=['word','subword','char'])
 @pytest.mark.parametrize('backwards', [False,True])
 def test_no_token_that_is_no_text(tok, backwards):
     "An untrained model would write every token of the vocabulary sooner or later"
@@ -107,11 +115,14 @@ def test_no_token_that_is_no_text(tok, backwards):
     texts = learn.generate(['It was', 'The film', 'good']*10, 60, seed=0, temperature=2.)
     for t in texts:
         for o in (*text_spec_tok, 'xxfake', '▁'): assert o not in t
-    for t,p in zip(texts, ['It was', 'The film', 'good']*10): assert t.lower().endswith(p.lower()) if backwards else t.startswith(p) # letters before the prompt may belong to its first word, and capitalize it
+    for t,p in zip(texts, ['It was', 'The film', 'good']*10):
+        # letters before the prompt may belong to its first word, and capitalize it
+        assert t.lower().endswith(p.lower()) if backwards else t.startswith(p)
 
 def test_unk_only_where_asked():
     learn = learner(data())
-    assert any('xxunk' in o for o in learn.generate(['The']*50, 40, no_unk=False, seed=0)) # among about 1,000 words an untrained model finds it
+    # among about 1,000 words an untrained model finds it
+    assert any('xxunk' in o for o in learn.generate(['The']*50, 40, no_unk=False, seed=0))
     assert not any('xxunk' in o for o in learn.generate(['The']*50, 40, seed=0))
 
 def test_more_prompts_than_one_and_lengths():
@@ -123,7 +134,8 @@ def test_more_prompts_than_one_and_lengths():
 def test_bad_temperature(bad):
     with pytest.raises(ValueError, match='above 0'): generate_ids(toy(), [[1]], 2, temperature=bad)
 
-@pytest.mark.parametrize('kw', [dict(top_k=0), dict(top_k=-1), dict(top_p=0.), dict(top_p=2.), dict(min_p=-.1), dict(min_p=1.5)])
+@pytest.mark.parametrize('kw', [dict(top_k=0), dict(top_k=-1), dict(top_p=0.), dict(top_p=2.), dict(min_p=-.1),
+    dict(min_p=1.5)])
 def test_bad_filters(kw):
     with pytest.raises(ValueError, match=next(iter(kw))): generate_ids(toy(), [[1]], 2, **kw)
 
@@ -138,12 +150,14 @@ def test_prompts_that_are_no_texts(bad):
     with pytest.raises(ValueError, match='prompt 0 is .*not a text'): learn.predict(bad)
 
 def test_no_beams():
-    with pytest.raises(ValueError, match='beams is 0, but must be 1 or more'): learner(data()).generate(['The'], 2, beams=0)
+    with pytest.raises(ValueError, match='beams is 0, but must be 1 or more'):
+        learner(data()).generate(['The'], 2, beams=0)
 
 def test_stop_cuts_where_the_token_would_have_come():
     model,ended = toy(),0
     for seed in range(30):
-        free,cut = [generate_ids(model, [[3,4]], 40, generator=torch.Generator().manual_seed(seed), stop=s)[0] for s in (None,7)]
+        free,cut = [generate_ids(model, [[3,4]], 40, generator=torch.Generator().manual_seed(seed), stop=s)[0]
+            for s in (None,7)]
         assert cut==(free[:free.index(7)] if 7 in free else free)
         ended += 7 in free
     assert ended>5
@@ -165,14 +179,17 @@ def test_backwards_prompt_follows_a_text_mark():
 def test_stop_of_backwards_keeps_the_last_word():
     rules = TokenRules([*text_spec_tok, *[f'w{i}' for i in range(21)]], backwards=True)
     for seed in range(20):
-        free,cut = [generate_ids(toy(), [[10]], 30, rules, stop=s, generator=torch.Generator().manual_seed(seed))[0] for s in (None,2)]
+        free,cut = [generate_ids(toy(), [[10]], 30, rules, stop=s, generator=torch.Generator().manual_seed(seed))[0]
+            for s in (None,2)]
         assert cut==free[:len(cut)] and 2 not in cut
 
 # What may come next
 
-words_vocab = [*text_spec_tok, 'xxfake', 'film', 'Ω'.lower(), '5', '3', '12', '100', '!', '...', 'a', '▁', '\n\n', '2nd', 'xxl', '99', '1']
+words_vocab = [*text_spec_tok, 'xxfake', 'film', 'Ω'.lower(), '5', '3', '12', '100', '!', '...', 'a', '▁', '\n\n',
+    '2nd', 'xxl', '99', '1']
 char_vocab = [*text_spec_tok, 'xxfake', '▁', *'abc0123459!.ü가']
-piece_vocab = [*['▁'+o for o in text_spec_tok], *text_spec_tok, '▁', '▁film', 'ilm', '▁a', 'b', '▁1', '1', '▁3', '5', '▁12', '!', '▁!', '▁...', '▁2nd']
+piece_vocab = [*['▁'+o for o in text_spec_tok], *text_spec_tok, '▁', '▁film', 'ilm', '▁a', 'b', '▁1', '1', '▁3', '5',
+    '▁12', '!', '▁!', '▁...', '▁2nd']
 
 def toy_learner(vocab, kind, backwards=False, seed=0):
     "Rules and a model of a vocabulary, sharper than an untrained one"
@@ -189,20 +206,24 @@ def test_ten_thousand_words_are_well_formed(kind, backwards):
     n = 0
     for seed in range(4):
         rules,model = toy_learner(vocab, kind, backwards, seed)
-        out = generate_ids(model, [[vocab.index('▁a' if kind=='subword' else 'a')]]*25, 100, rules, generator=torch.Generator().manual_seed(seed), temperature=2.)
+        out = generate_ids(model, [[vocab.index('▁a' if kind=='subword' else 'a')]]*25, 100, rules,
+            generator=torch.Generator().manual_seed(seed), temperature=2.)
         for ids in out:
             toks = [vocab[i] for i in (ids[::-1] if backwards else ids)]
             bare = [o.removeprefix('▁') if kind=='subword' and o!='▁' else o for o in toks]
             assert not {'xxpad','xxbos','xxeos','xxfld','xxunk','xxwrep','xxfake'} & set(bare)
-            text = (' ' if kind=='word' else '').join(f' {b} ' if b in text_spec_tok else t.replace('▁',' ') for t,b in zip(toks, bare))
+            text = (' ' if kind=='word' else '').join(f' {b} ' if b in text_spec_tok else t.replace('▁',' ') for t,
+                b in zip(toks, bare))
             text = ' '.join(text.split())
-            left = re.sub(r'(?:xxmaj|xxup) (?=[^\W\d_])|xxrep (?:[3-9]|[1-9][0-9]) \S(?= |$)', '', text) if not backwards else re.sub(r'(?:xxmaj|xxup) (?=[^\W\d_])', '', text)
+            left = re.sub(r'(?:xxmaj|xxup) (?=[^\W\d_])|xxrep (?:[3-9]|[1-9][0-9]) \S(?= |$)', '',
+                text) if not backwards else re.sub(r'(?:xxmaj|xxup) (?=[^\W\d_])', '', text)
             assert not re.search(r'\bxx(?!l)', left), text
             assert kind!='word' or not any(o.isspace() or o=='▁' for o in toks)
             n += 100
     assert n==10_000
 
-@pytest.mark.parametrize('tok', [None, lambda: SubwordTokenizer(vocab_sz=300), lambda: CharTokenizer()], ids=['word','subword','char'])
+@pytest.mark.parametrize('tok', [None, lambda: SubwordTokenizer(vocab_sz=300), lambda: CharTokenizer()],
+    ids=['word','subword','char'])
 def test_ten_thousand_words_of_learners(tok):
     learn = learner(data(tok and tok()))
     texts = learn.generate(['It was']*50, 200, seed=0, temperature=2.)
@@ -227,7 +248,9 @@ def test_a_prompt_may_end_within_a_mark():
     assert {o[0] for o in generate_ids(model, [[i('xxmaj')]]*200, 1, rules)} <= {i('film'),i('ω'),i('a'),i('xxl')}
     assert {o[0] for o in generate_ids(model, [[i('a'),i('xxrep')]]*50, 1, rules)} <= {i('5'),i('3'),i('12'),i('99')}
 
-@pytest.mark.parametrize('tok', [None, lambda: SubwordTokenizer(vocab_sz=300), lambda: SubwordTokenizer(vocab_sz=400, byte_fallback=True), lambda: CharTokenizer()], ids=['word','subword','bytes','char'])
+@pytest.mark.parametrize('tok', [None, lambda: SubwordTokenizer(vocab_sz=300),
+    lambda: SubwordTokenizer(vocab_sz=400, byte_fallback=True), lambda: CharTokenizer()],
+    ids=['word','subword','bytes','char'])
 def test_stream_is_predict(tok):
     learn = learner(data(tok and tok()))
     for prompt in ('The film', '', 'Sooooo'):
@@ -273,14 +296,16 @@ def test_more_beams_find_likelier_texts():
     prompts = [[i,i+3] for i in range(10)]
     best = [[o[0][1] for o in beam_search(model, prompts, 6, b)] for b in (1,30)]
     assert sum(a<=b+1e-5 for a,b in zip(*best))>=9 and sum(best[1])>sum(best[0])
-    assert beam_search(model, prompts, 6, 5)[3][0][0]==beam_search(model, prompts[3:4], 6, 5)[0][0][0] # alone as among others
+    # alone as among others
+    assert beam_search(model, prompts, 6, 5)[3][0][0]==beam_search(model, prompts[3:4], 6, 5)[0][0][0]
 
 # Scores
 
 def test_score_against_plain_loop_in_any_batch():
     model = toy(200)
     model[0].encoder.weight.data *= 10
-    docs = [torch.randint(0, 200, (n,), generator=torch.Generator().manual_seed(n)) for n in (300,1,2,73,72,71,145,40,5,0)]
+    docs = [torch.randint(0, 200, (n,), generator=torch.Generator().manual_seed(n))
+        for n in (300,1,2,73,72,71,145,40,5,0)]
     ref = [log_probs(model, o[:1].tolist(), o[1:].tolist()) if len(o)>1 else torch.zeros(0) for o in docs]
     for bs,seq_len in ((1,72),(3,10),(64,72),(64,1000)):
         got = score_ids(model, docs, bs, seq_len)

@@ -1,4 +1,5 @@
-"""The GPU path without a GPU, on tensors that pretend to be on one: nothing is mixed, nobody waits more than said, and 16 bits are the ones that were asked for"""
+"""The GPU path without a GPU, on tensors that pretend to be on one: nothing is mixed, nobody waits more than said, and
+16 bits are the ones that were asked for"""
 import json, math
 import numpy as np, pandas as pd, pytest, torch
 from contextlib import contextmanager
@@ -15,9 +16,13 @@ from ulmfit_nb.classifier import *
 from ulmfit_nb.ensemble import *
 from ulmfit_nb.estimator import ULMFiTClassifier
 from ulmfit_nb.interpret import *
+from ulmfit_nb.inference import *
+from ulmfit_nb.learner import *
+from ulmfit_nb.metrics import *
 from ulmfit_nb.language_model import *
 from ulmfit_nb.tokenization import Tokenizer, WordTokenizer
-from ulmfit_nb.pretraining import Checkpointer, lm_loss, pretrain
+from ulmfit_nb.checkpoint import Checkpointer
+from ulmfit_nb.pretraining import lm_loss, pretrain
 
 formats = ['fp32','fp16','bf16']
 words = [f'w{i}' for i in range(60)]
@@ -42,7 +47,8 @@ def card():
 
 def lm_learner(path, device='cuda', **kw):
     block = TextBlock(tokenizer, is_lm=True)
-    dls = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter()).dataloaders(df, bs=8, seq_len=12, path=path, device=torch.device(device))
+    dls = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter()).dataloaders(df, bs=8, seq_len=12, path=path,
+        device=torch.device(device))
     return language_model_learner(dls, AWD_LSTM, config=small, pretrained=False, **kw)
 
 def clas_learner(path, device='cuda', vocab=None, **kw):
@@ -85,8 +91,10 @@ def test_mixing_is_seen(card):
     x = torch.randn(3, 4).to('cuda')
     assert (x@x.T).device==cuda and not x.cpu().is_cuda and torch.zeros(2, device=x.device).is_cuda
     (x*2+1.5+torch.tensor(2.)).sum() # numbers may come from the host
-    for f in (lambda: x+torch.randn(3, 4), lambda: torch.cat([x, torch.randn(3, 4)]), lambda: nn.Linear(4, 2)(x), lambda: x.numpy(),
-            lambda: torch.randn(3).add_(x[:,0]), lambda: torch.multinomial(x.abs(), 1, generator=torch.Generator().manual_seed(1))):
+    for f in (lambda: x+torch.randn(3, 4), lambda: torch.cat([x, torch.randn(3, 4)]), lambda: nn.Linear(4, 2)(x),
+        lambda: x.numpy(),
+            lambda: torch.randn(3).add_(x[:,0]), lambda: torch.multinomial(x.abs(), 1,
+            generator=torch.Generator().manual_seed(1))):
         with pytest.raises((RuntimeError,TypeError), match='device|cuda'): f()
     layer = nn.Linear(4, 2).to('cuda')
     layer(x).sum().backward()
@@ -99,8 +107,10 @@ def test_a_mixed_device_fails_the_rehearsal(card, tmp_path):
 
 def test_a_wait_is_counted(card, tmp_path):
     x = torch.arange(6.).to('cuda')
-    for f in (lambda: float(x[0]), lambda: x.tolist(), lambda: x[x>2], lambda: x.nonzero(), lambda: x.cpu(), lambda: torch.tensor(1., device='cuda'), lambda: torch.zeros(2).to('cuda'),
-            lambda: torch.equal(x, x), lambda: bool(x.any()), lambda: x[torch.tensor([1,2])], lambda: torch.zeros(2).to('cuda', non_blocking=True), torch.cuda.synchronize):
+    for f in (lambda: float(x[0]), lambda: x.tolist(), lambda: x[x>2], lambda: x.nonzero(), lambda: x.cpu(),
+        lambda: torch.tensor(1., device='cuda'), lambda: torch.zeros(2).to('cuda'),
+            lambda: torch.equal(x, x), lambda: bool(x.any()), lambda: x[torch.tensor([1,2])],
+            lambda: torch.zeros(2).to('cuda', non_blocking=True), torch.cuda.synchronize):
         card.reset()
         f()
         assert card.waits.total()==1, card.waits
@@ -109,11 +119,13 @@ def test_a_wait_is_counted(card, tmp_path):
     assert not card.waits
     class Look(Callback):
         def after_loss(self): float(self.loss)
-    assert waits_of(card, clas_learner(tmp_path).to_fp16(), [Look()])==waits_of(card, clas_learner(tmp_path).to_fp16())+1
+    assert waits_of(card, clas_learner(tmp_path).to_fp16(), [Look()])==waits_of(card,
+        clas_learner(tmp_path).to_fp16())+1
 
 def test_without_the_stage_all_is_as_before():
     with Card(): pass
-    assert torch.zeros(2).device.type=='cpu' and not torch.is_autocast_enabled('cpu') and torch.Generator().device.type=='cpu'
+    assert torch.zeros(2).device.type=='cpu' and not torch.is_autocast_enabled('cpu') and torch.Generator(
+        ).device.type=='cpu'
     if not torch.cuda.is_available(): assert pick_device().type=='cpu'
 
 # Training
@@ -224,7 +236,8 @@ def test_pretrain(tmp_path, precision):
     "Stopped, gone on, exported; a rerun finds all done"
     file = tmp_path/'texts.jsonl'
     file.write_text('\n'.join(json.dumps(dict(text=o)) for o in some_texts(100)), encoding='utf8')
-    args = dict(size='tiny', config=small, bs=8, seq_len=10, min_freq=1, valid=.1, log_every=5, eval_every=12, checkpoint_steps=3, device='cuda')
+    args = dict(size='tiny', config=small, bs=8, seq_len=10, min_freq=1, valid=.1, log_every=5, eval_every=12,
+        checkpoint_steps=3, device='cuda')
     with Card(bf16=precision=='bf16') as card:
         learn = pretrain(file, tmp_path/'whole', **args)
         assert set(card.lstms)=={dict(fp16=torch.float16, bf16=torch.bfloat16)[precision]}
@@ -253,11 +266,13 @@ def test_loaded_where_it_was_asked_for(card, folders):
     for f,k in ((load_language_model,'lm'), (load_classifier,'clas'), (load_learner,'lm'), (load_learner,'clas')):
         assert f(folders[k]).device==cuda and f(folders[k], device='cpu').device==torch.device('cpu')
     Ensemble([load_classifier(folders['clas'])]).save(folders['path']/'ens')
-    assert Ensemble.load(folders['path']/'ens').learners[0].device==cuda and Ensemble.load(folders['path']/'ens', device='cpu').learners[0].device.type=='cpu'
+    assert Ensemble.load(folders['path']/'ens').learners[0].device==cuda and Ensemble.load(folders['path']/'ens',
+        device='cpu').learners[0].device.type=='cpu'
 
 def test_language_model_writes_and_scores(card, folders):
     lm = load_language_model(folders['lm'])
-    assert len(lm.generate(['w1 w2','w3'], 5, seed=1))==2 and lm.generate(['w1'], 3, beams=2) and ''.join(lm.stream('w1', 3, seed=1))
+    assert len(lm.generate(['w1 w2','w3'], 5, seed=1))==2 and lm.generate(['w1'], 3,
+        beams=2) and ''.join(lm.stream('w1', 3, seed=1))
     assert lm.generate(['w1'], 3, bf16=True)
     here,there = load_language_model(folders['lm'], device='cpu').score(texts),lm.score(texts)
     assert np.allclose(here.log_likelihood, there.log_likelihood, rtol=1e-3)
@@ -286,7 +301,8 @@ def test_interpretation_of_a_loaded_classifier(card, folders):
     moved.model.to('cuda') # without a word to its loaders
     assert np.allclose(attribute(moved, texts[0], n_steps=8).shares, b.shares, atol=1e-3)
     labels = df.label[:10].tolist()
-    assert len(deletion_test(clas, texts[:2], n_steps=4))==2 and len(top_losses(clas, texts, labels)) and len(text_report(clas, texts, labels))
+    assert len(deletion_test(clas, texts[:2], n_steps=4))==2 and len(top_losses(clas, texts,
+        labels)) and len(text_report(clas, texts, labels))
     assert confusion_table(clas, texts, labels).to_numpy().sum()==10
 
 def test_ensemble(card, folders):
@@ -295,12 +311,15 @@ def test_ensemble(card, folders):
 
 def test_gradual_unfreezing(card, tmp_path):
     learn = clas_learner(tmp_path).to_precision()
-    with silent(learn): learn.fit_gradual((1,0,0,1), monitor='accuracy', seed=1, per_step={i:dict(cbs=[Checkpointer(f's{i}', steps=3)]) for i in range(4)})
+    with silent(learn):
+        learn.fit_gradual((1,0,0,1), monitor='accuracy', seed=1,
+            per_step={i:dict(cbs=[Checkpointer(f's{i}', steps=3)]) for i in range(4)})
     assert learn.device==cuda
 
 def test_estimator(card, tmp_path):
     "16 bits unless told, checkpoints, a folder that is read on either side"
-    clf = ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), bs=8, seq_len=10, validation_fraction=.3, checkpoint_dir=tmp_path/'c', min_freq=1)
+    clf = ULMFiTClassifier(pretrained=False, size='tiny', lm_epochs=1, epochs=(1,0,0,1), bs=8, seq_len=10,
+        validation_fraction=.3, checkpoint_dir=tmp_path/'c', min_freq=1)
     train = df
     clf.fit(train.text, train.label)
     assert set(card.lstms)=={torch.bfloat16,torch.float32} # what it was trained in, and what it answers in
@@ -310,7 +329,8 @@ def test_estimator(card, tmp_path):
     clf.save(tmp_path/'clf')
     for device in (None,'cpu'):
         again = ULMFiTClassifier.load(tmp_path/'clf', device)
-        assert np.allclose(again.predict_proba(texts), clf.predict_proba(texts), atol=1e-3) and again.language_model().device.type==(device or 'cuda')
+        assert np.allclose(again.predict_proba(texts), clf.predict_proba(texts),
+            atol=1e-3) and again.language_model().device.type==(device or 'cuda')
 
 def test_commands(folders, capsys):
     "`ulmfit predict` takes the card if there is one, or what it is told"
@@ -332,11 +352,15 @@ def test_commands(folders, capsys):
 def test_imdb_page(tmp_path, monkeypatch, capsys):
     "The cells of page 20 as a card would run them, at the smallest size"
     rng,label = np.random.default_rng(0),['neg','pos']
-    def review(i): return dict(text=' '.join(rng.choice(words, rng.integers(8, 25))), label=label[i%2], rating=0, movie=f'm{i//4}', id=i)
-    for part in ('train','test','unsup'): (tmp_path/f'{part}.jsonl').write_text('\n'.join(json.dumps(review(i)) for i in range(48)), encoding='utf8')
+    def review(i):
+        return dict(text=' '.join(rng.choice(words, rng.integers(8, 25))), label=label[i%2], rating=0, movie=f'm{i//4}',
+            id=i)
+    for part in ('train','test','unsup'):
+        (tmp_path/f'{part}.jsonl').write_text('\n'.join(json.dumps(review(i)) for i in range(48)), encoding='utf8')
     monkeypatch.setenv('ULMFIT_IMDB', str(tmp_path))
     monkeypatch.setenv('MPLBACKEND', 'Agg')
-    cells = json.loads((Path(__file__).parent.parent/'nbs'/'20_imdb.ipynb').read_text(encoding='utf8'))['cells']
+    monkeypatch.chdir(Path(__file__).parent.parent/'nbs'/'book')
+    cells = json.loads((Path(__file__).parent.parent/'nbs'/'book'/'12_imdb.ipynb').read_text(encoding='utf8'))['cells']
     end = next(i for i,c in enumerate(cells) if ''.join(c['source']).startswith('## At length'))
     space = {}
     with Card() as card:
@@ -345,5 +369,6 @@ def test_imdb_page(tmp_path, monkeypatch, capsys):
             exec(compile(''.join(c['source']), f"page 20, cell {c['id']}", 'exec'), space)
             if 'on_gpu =' in ''.join(c['source']):
                 assert space['on_gpu'] and space['cfg']['n_labelled'] is None
-                space['cfg'].update(max_vocab=100, config=small, bs=8, seq_len=10, lm_epochs=1, valid=.25, recipe=dict(epochs=(1,0,0,1), lrs=(1e-2,)*4))
+                space['cfg'].update(max_vocab=100, config=small, bs=8, seq_len=10, lm_epochs=1, valid=.25,
+                    recipe=dict(epochs=(1,0,0,1), lrs=(1e-2,)*4))
     assert set(card.lstms)=={torch.bfloat16,torch.float32} and len(space['results'])==3

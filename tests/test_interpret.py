@@ -14,14 +14,16 @@ tiny = dict(emb_sz=12, n_hid=16)
 @pytest.fixture(scope='module')
 def df():
     res = sentences().sample(160, random_state=0).reset_index(drop=True)
-    return res.assign(text=np.where(res.label=='positive', 'Good. ', 'Bad. ')+res.text, tags=res.label+';'+res.source, stars=(res.label=='positive')*3.+1, is_valid=res.index%4==0)
+    return res.assign(text=np.where(res.label=='positive', 'Good. ', 'Bad. ')+res.text, tags=res.label+';'+res.source,
+        stars=(res.label=='positive')*3.+1, is_valid=res.index%4==0)
 
 @pytest.fixture(scope='module')
 def make(df, tmp_path_factory):
     path = tmp_path_factory.mktemp('int')
     def f(backwards=False, label_col='label', max_len=72*20, seq_len=72, epochs=5, **kw):
         set_seed(0)
-        dls = TextDataLoaders.from_df(df, path=path, text_col='text', label_col=label_col, valid_col='is_valid', bs=16, backwards=backwards, seq_len=seq_len, **kw)
+        dls = TextDataLoaders.from_df(df, path=path, text_col='text', label_col=label_col, valid_col='is_valid', bs=16,
+            backwards=backwards, seq_len=seq_len, **kw)
         learn = text_classifier_learner(dls, AWD_LSTM, config=tiny, pretrained=False, max_len=max_len, drop_mult=.1)
         learn.logger = lambda *_: None
         with learn.no_bar(): learn.fit_one_cycle(epochs, 2e-2)
@@ -113,7 +115,8 @@ def test_tables_as_sklearn(learn, df):
     r = text_report(learn, v.text, v.label).loc[['negative','positive']]
     np.testing.assert_allclose(r.to_numpy(), np.array(precision_recall_fscore_support(v.label, pred)).T)
     t = top_losses(learn, v.text, v.label, k=40)
-    assert t.loss.is_monotonic_decreasing and sorted(t.index)==list(range(len(v))) and t.text.tolist()==[v.text.iloc[i] for i in t.index]
+    assert t.loss.is_monotonic_decreasing and sorted(t.index)==list(range(len(v))) and t.text.tolist()==[v.text.iloc[i]
+        for i in t.index]
 
 def test_bad_questions(learn):
     with pytest.raises(ValueError, match="'blue' is unknown"): attribute(learn, 'a', 'blue')
@@ -125,13 +128,15 @@ def test_bad_questions(learn):
 
 def test_html_is_safe_and_says_more_than_colours():
     h = Attribution(['xxbos','<b>','"x"','xxmaj','fine'], [0.,1.,-1.,.1,.2], '<i>', 1., 0., .9)._repr_html_()
-    assert h.count('<b>')==1 and '&lt;b&gt;' in h and '&lt;i&gt;' in h and '<i>' not in h and '&quot;x&quot;' in h # the one bold tag is ours
+    # the one bold tag is ours
+    assert h.count('<b>')==1 and '&lt;b&gt;' in h and '&lt;i&gt;' in h and '<i>' not in h and '&quot;x&quot;' in h
     assert 'solid' in h and 'dashed' in h and '>Fine<' in h and 'title="+0.300"' in h
 
 def test_deletion(learn, df):
     res = deletion_test(learn, df.text[df.is_valid][:30])
     assert (res.p-res.p_top).mean()>(res.p-res.p_random).mean()
-    assert res.p.tolist()==pytest.approx(learn.predict_proba(df.text[df.is_valid][:30]).max(1).values.tolist(), abs=1e-4)
+    assert res.p.tolist()==pytest.approx(learn.predict_proba(df.text[df.is_valid][:30]).max(1).values.tolist(),
+        abs=1e-4)
     assert len(deletion_test(learn, ['', 'Good.']))==1 # nothing can be deleted from nothing
 
 def test_attribution_has_a_state_of_its_own(learn, df):

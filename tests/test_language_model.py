@@ -5,17 +5,20 @@ import numpy as np, pytest, torch
 from fastai.text import all as fa
 from ulmfit_nb import all as u
 import ulmfit_nb.language_model as lm
+from ulmfit_nb import files, learner as learner_module
 
 small = dict(emb_sz=16, n_hid=24)
 
 def data(n=300, **kw):
     kw = dict(is_lm=True, **kw)
-    return fa.DataBlock(u.TextBlock.from_df('text', **kw), get_x=fa.ColReader('text'), splitter=fa.RandomSplitter(0.2, seed=1)).dataloaders(u.sentences()[:n], bs=8, seq_len=20)
+    return fa.DataBlock(u.TextBlock.from_df('text', **kw), get_x=fa.ColReader('text'),
+        splitter=fa.RandomSplitter(0.2, seed=1)).dataloaders(u.sentences()[:n], bs=8, seq_len=20)
 
 @pytest.fixture
 def learn(tmp_path):
     fa.set_seed(0)
-    return u.language_model_learner(data(), u.AWD_LSTM, config=small, pretrained=False, path=tmp_path, metrics=[fa.accuracy, fa.Perplexity()])
+    return u.language_model_learner(data(), u.AWD_LSTM, config=small, pretrained=False, path=tmp_path,
+        metrics=[fa.accuracy, fa.Perplexity()])
 
 def weights(o): return {k:v.clone() for k,v in o.model.state_dict().items()}
 def equal(a, b): return a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -40,15 +43,18 @@ def test_resume_goes_on_as_if_nothing_had_happened(learn, tmp_path):
 
 def test_lr_find_leaves_everything_as_it_was(learn):
     quiet(learn, 1, 1e-2)
-    before,opt = weights(learn),[{k:(v.clone() if torch.is_tensor(v) else v) for k,v in s.items()} for s in learn.opt.state_dict()['state']]
+    before,opt = weights(learn),[{k:(v.clone() if torch.is_tensor(v) else v) for k,v in s.items()}
+        for s in learn.opt.state_dict()['state']]
     with learn.no_bar(): learn.lr_find(num_it=12, show_plot=False)
     assert equal(before, weights(learn))
-    for a,b in zip(opt, learn.opt.state_dict()['state']): assert all(torch.equal(a[k], b[k]) if torch.is_tensor(a[k]) else a[k]==b[k] for k in a)
+    for a,b in zip(opt, learn.opt.state_dict()['state']):
+        assert all(torch.equal(a[k], b[k]) if torch.is_tensor(a[k]) else a[k]==b[k] for k in a)
     assert not list((learn.path/'models').rglob('*_tmp*'))
 
 def test_save_model_callback_restores_the_best(learn):
     from fastai.callback.tracker import SaveModelCallback
-    with learn.no_bar(), learn.no_logging(): learn.fit(3, 1e3, cbs=SaveModelCallback(fname='best')) # a rate that destroys: the first epoch is the best
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(3, 1e3, cbs=SaveModelCallback(fname='best')) # a rate that destroys: the first epoch is the best
     losses = [o[1] for o in learn.recorder.values]
     with learn.no_bar(): assert abs(learn.validate()[0]-min(l for l in losses if l==l))<1e-4
 
@@ -71,7 +77,7 @@ def test_interrupted_save_keeps_the_old_pair(learn, monkeypatch):
     f = learn.save('a')
     old = {o.name:o.read_bytes() for o in f.parent.iterdir()}
     def boom(*a, **k): raise KeyboardInterrupt
-    monkeypatch.setattr(lm, 'save_file', boom)
+    monkeypatch.setattr(files, 'save_file', boom)
     with pytest.raises(KeyboardInterrupt): learn.save('a')
     assert {o.name:o.read_bytes() for o in f.parent.iterdir()}==old
 
@@ -82,7 +88,8 @@ def test_encoder_of_other_data_is_refused(learn, tmp_path):
     other = u.language_model_learner(data(vocab=v), u.AWD_LSTM, config=small, pretrained=False, path=tmp_path)
     before = weights(other)
     with pytest.raises(ValueError, match='first difference at id 20'): other.load_encoder('enc')
-    back = u.language_model_learner(data(vocab=learn.vocab, backwards=True), u.AWD_LSTM, config=small, pretrained=False, path=tmp_path)
+    back = u.language_model_learner(data(vocab=learn.vocab, backwards=True), u.AWD_LSTM, config=small, pretrained=False,
+        path=tmp_path)
     with pytest.raises(ValueError, match='reads forwards'): back.load_encoder('enc')
     assert equal(before, weights(other))
 
@@ -123,18 +130,20 @@ def test_pickles_that_run_code_are_not_run(tmp_path):
         def __reduce__(self): return (os.system, (f'touch {tmp_path}/ran',))
     (tmp_path/'itos.pkl').write_bytes(pickle.dumps([Evil()]))
     torch.save({}, tmp_path/'w.pth')
-    with pytest.raises(pickle.UnpicklingError, match='system'): u.load_fastai_weights(tmp_path/'w.pth', tmp_path/'itos.pkl')
+    with pytest.raises(pickle.UnpicklingError, match='system'):
+        u.load_fastai_weights(tmp_path/'w.pth', tmp_path/'itos.pkl')
     torch.save(Evil(), tmp_path/'evil.pth')
     with pytest.raises(pickle.UnpicklingError): u.load_fastai_weights(tmp_path/'evil.pth', tmp_path/'itos.pkl')
     assert not (tmp_path/'ran').exists()
 
 def test_wrong_architecture_is_named():
-    with pytest.raises(ValueError, match='no configuration is known'): u.language_model_learner(data(), fa.AWD_LSTM, pretrained=False)
+    with pytest.raises(ValueError, match='no architecture'):
+        u.language_model_learner(data(), fa.AWD_LSTM, pretrained=False)
 
 def test_no_pretrained_model_is_said_and_nothing_frozen(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('ULMFIT_HOME', str(tmp_path))
     monkeypatch.setattr(lm, 'default_pretrained', 'surely-not-there')
-    monkeypatch.setattr(lm, '_said', set())
+    monkeypatch.setattr(learner_module, '_said', set())
     dls = data()
     o = u.language_model_learner(dls, u.AWD_LSTM, config=small)
     u.language_model_learner(dls, u.AWD_LSTM, config=small)
@@ -170,9 +179,11 @@ def test_new_process_same_answer_no_pickle(learn, tmp_path):
     assert torch.allclose(torch.tensor(json.loads(r.stdout.splitlines()[-1])), want, atol=1e-6)
 
 def test_package_pickles_nothing():
-    "Nothing pickled is written or read from a file; torch.load only with weights_only=True. (Worker processes are handed their job as bytes, in memory.)"
-    in_memory = {('tokenization.py','pickle.loads'), ('tokenization.py','pickle.dumps')}
-    forbidden = {'pickle.load','pickle.loads','pickle.dump','pickle.dumps','torch.save','load_pickle','save_pickle','joblib.load'}
+    """Nothing pickled is written or read from a file; torch.load only with weights_only=True. (Worker processes are
+    handed their job as bytes, in memory.)"""
+    in_memory = {(f'{m}.py',f'pickle.{o}') for m in ('parallel','distributed') for o in ('loads','dumps')}
+    forbidden = {'pickle.load','pickle.loads','pickle.dump','pickle.dumps','torch.save','load_pickle','save_pickle',
+        'joblib.load'}
     seen = 0
     for f in Path(lm.__file__).parent.glob('*.py'):
         for o in ast.walk(ast.parse(f.read_text(encoding='utf8'))):
@@ -189,7 +200,8 @@ def test_package_pickles_nothing():
 # ---- 16 bits on a CPU ----
 
 def test_bf16_on_a_cpu_really_is(learn):
-    "Matrix products and LSTMs get bfloat16; weights, gradients and the loss are float32; off again afterwards, also after an error"
+    """Matrix products and LSTMs get bfloat16; weights, gradients and the loss are float32; off again afterwards, also
+    after an error"""
     from fastai.callback.core import Callback
     seen,kinds = set(),set()
     class Look(Callback):
@@ -254,12 +266,15 @@ def test_validation_counts_tokens(learn):
     p,y = (torch.cat([o[i].as_subclass(torch.Tensor) for o in pairs]) for i in (0,1))
     want = torch.nn.functional.cross_entropy(p, y).item()
     with learn.no_bar(): loss,acc,ppl = learn.validate()
-    assert abs(loss-want)<1e-5 and abs(acc-(p.argmax(-1)==y).float().mean().item())<1e-6 and abs(ppl-np.exp(want))<1e-3*ppl
+    assert abs(loss-want)<1e-5 and abs(acc-(p.argmax(-1)==y).float().mean().item())<1e-6 and abs(
+        ppl-np.exp(want))<1e-3*ppl
 
 def test_a_classifier_counts_texts_as_before():
     from fastai.learner import AvgLoss, AvgMetric
-    dls = fa.DataBlock((u.TextBlock.from_df('text'),fa.CategoryBlock), get_x=fa.ColReader('text'), get_y=fa.ColReader('label')).dataloaders(u.sentences()[:100], bs=8)
-    o = u.text_classifier_learner(dls, u.AWD_LSTM, config=dict(u.awd_lstm_clas_config, **small), pretrained=False, metrics=fa.accuracy)
+    dls = fa.DataBlock((u.TextBlock.from_df('text'),fa.CategoryBlock), get_x=fa.ColReader('text'),
+        get_y=fa.ColReader('label')).dataloaders(u.sentences()[:100], bs=8)
+    o = u.text_classifier_learner(dls, u.AWD_LSTM, config=dict(u.awd_lstm_clas_config, **small), pretrained=False,
+        metrics=fa.accuracy)
     assert type(o.recorder.loss) is AvgLoss and type(o.metrics[0]) is AvgMetric
 
 def test_a_batch_of_one_token_is_no_nan(learn):
@@ -280,7 +295,8 @@ def test_quantized_model_loads_like_any_other(learn, tmp_path):
         o = u.load_language_model(u.quantize_weights(folder, tmp_path/dtype, dtype))
         for k,v in o.model.state_dict().items():
             bound = v.abs().amax(-1, keepdim=True) if dtype=='int8' and v.ndim>1 else v.abs()
-            assert v.dtype==torch.float32 and ((v-want[k]).abs() <= tol*1.01*bound+1e-6+(2**-11*v.abs() if v.ndim==1 else 0)).all(), k
+            assert v.dtype==torch.float32 and ((v-want[k]).abs() <= tol*1.01*bound+1e-6
+                +(2**-11*v.abs() if v.ndim==1 else 0)).all(), k
         tuned = u.language_model_learner(learn.dls, u.AWD_LSTM, pretrained=tmp_path/dtype, path=tmp_path)
         assert tuned.encoder.n_hid==small['n_hid']
     direct = learn.export('direct', dtype='int8')
@@ -290,15 +306,17 @@ def test_damaged_quantized_weights_are_refused(learn, tmp_path):
     from safetensors.torch import load_file, save_file
     folder = learn.export('small', dtype='int8')
     meta = json.loads((folder/'model.json').read_text())
+    meta = {k:v for k,v in meta.items() if k!='contents'}
     def rewrite(change):
         t = load_file(folder/'weights.safetensors')
         change(t)
         save_file(t, tmp_path/'w.safetensors')
-        (tmp_path/'w.json').write_text(json.dumps(dict(meta, sha256=lm._sha256(tmp_path/'w.safetensors'))))
+        files.write_meta(tmp_path/'w.json', dict(meta, sha256=lm.sha256_of(tmp_path/'w.safetensors')))
         return lambda: u.load_weights(tmp_path/'w.safetensors')
     k = '0.rnns.0.weight_hh_l0'
     rewrite(lambda t: None)()
-    for change in (lambda t: t.pop(f'{k}.step'), lambda t: t.update({f'{k}.step':t[f'{k}.step'][:-1]}), lambda t: t.update({k:t[k].float()}), lambda t: t.pop(k)):
+    for change in (lambda t: t.pop(f'{k}.step'), lambda t: t.update({f'{k}.step':t[f'{k}.step'][:-1]}),
+        lambda t: t.update({k:t[k].float()}), lambda t: t.pop(k)):
         with pytest.raises(ValueError, match='not what is there'): rewrite(change)()
     b = bytearray((folder/'weights.safetensors').read_bytes())
     b[len(b)//2] ^= 4
@@ -306,7 +324,8 @@ def test_damaged_quantized_weights_are_refused(learn, tmp_path):
     with pytest.raises(ValueError, match='not the file that was saved'): u.load_language_model(folder)
 
 def test_a_pair_of_compact_models_fits_12_MB(tmp_path):
-    vocab = ['xxunk','xxpad','xxbos','xxeos','xxfld','xxrep','xxwrep','xxup','xxmaj'] + [f'wrd{i}' for i in range(19991)]
+    vocab = ['xxunk','xxpad','xxbos','xxeos','xxfld','xxrep','xxwrep','xxup',
+        'xxmaj'] + [f'wrd{i}' for i in range(19991)]
     model = u.get_language_model(u.AWD_LSTM, len(vocab), u.awd_lstm_compact_config)
     meta = dict(kind='language_model', arch='AWD_LSTM', config=u.awd_lstm_compact_config, vocab=vocab)
     u.save_weights(tmp_path/'weights.safetensors', model.state_dict(), meta, tmp_path/'model.json', dtype='int8')
@@ -351,7 +370,8 @@ def tgz(files, links=()):
     return f.getvalue()
 
 def wt103(vocab, seed=0):
-    "A model in the form of fastai's wt103 files (also the copy under `module.` that older ones have), small; and fastai's model itself"
+    """A model in the form of fastai's wt103 files (also the copy under `module.` that older ones have), small; and
+    fastai's model itself"""
     import io
     fa.set_seed(seed)
     model = fa.get_language_model(fa.AWD_LSTM, len(vocab), config={**fa.awd_lstm_lm_config, **small})
@@ -365,10 +385,12 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv('ULMFIT_HOME', str(tmp_path/'home'))
     return tmp_path/'home'/'pretrained'
 
-def offer(monkeypatch, server, sha=None, name='wt103-fwd'): monkeypatch.setitem(lm.pretrained_urls, name, dict(url=server.url, sha256=sha))
+def offer(monkeypatch, server, sha=None, name='wt103-fwd'):
+    monkeypatch.setitem(lm.pretrained_urls, name, dict(url=server.url, sha256=sha))
 
 def test_wt103_by_name(learn, home, monkeypatch):
-    "fetched because it was named, unpacked, converted, matched to the vocabulary: the same logits as fastai's model word for word"
+    """fetched because it was named, unpacked, converted, matched to the vocabulary: the same logits as fastai's model
+    word for word"""
     import hashlib
     vocab = [*learn.vocab[:9], *learn.vocab[9:][::-1]]
     files,theirs = wt103(vocab)
@@ -384,7 +406,8 @@ def test_wt103_by_name(learn, home, monkeypatch):
     u.language_model_learner(learn.dls, u.AWD_LSTM, pretrained='wt103-fwd', path=learn.path)
     assert len(server.asked)==1
     back = data(vocab=learn.vocab, backwards=True)
-    with pytest.raises(ValueError, match='reads forwards'): u.language_model_learner(back, u.AWD_LSTM, pretrained='wt103-fwd')
+    with pytest.raises(ValueError, match='reads forwards'):
+        u.language_model_learner(back, u.AWD_LSTM, pretrained='wt103-fwd')
 
 def test_fastais_own_folder_is_read(learn, tmp_path):
     "As fastai leaves it on disk, without any conversion"
@@ -393,7 +416,8 @@ def test_fastais_own_folder_is_read(learn, tmp_path):
     for k,v in files.items(): (tmp_path/k).write_bytes(v)
     mine = u.language_model_learner(learn.dls, u.AWD_LSTM, pretrained=tmp_path/'wt103-fwd', path=tmp_path)
     assert torch.equal(mine.model[0].rnns[1].weight_hh_l0, theirs[0].rnns[1].weight_hh_l0_raw)
-    with pytest.raises(ValueError, match='other direction'): u.language_model_learner(data(vocab=learn.vocab, backwards=True), u.AWD_LSTM, pretrained=tmp_path/'wt103-fwd')
+    with pytest.raises(ValueError, match='other direction'):
+        u.language_model_learner(data(vocab=learn.vocab, backwards=True), u.AWD_LSTM, pretrained=tmp_path/'wt103-fwd')
 
 @pytest.mark.parametrize('ranges', [True, False])
 def test_interrupted_download_goes_on(tmp_path, ranges):
@@ -406,7 +430,8 @@ def test_interrupted_download_goes_on(tmp_path, ranges):
         with pytest.raises(ConnectionError, match='140,000 of 200,000'): u.download_file(server.url, tmp_path/'f', sha)
     server.most = None
     assert u.download_file(server.url, tmp_path/'f', sha).read_bytes()==data
-    assert [o.name for o in tmp_path.iterdir()]==['f'] and server.asked==([None,'bytes=70000-','bytes=140000-'] if ranges else [None,'bytes=70000-'])
+    assert [o.name for o in tmp_path.iterdir()]==['f'] and server.asked==([None,'bytes=70000-','bytes=140000-']
+        if ranges else [None,'bytes=70000-'])
 
 def test_all_of_it_had_come(tmp_path):
     "The connection broke between the last byte and the new name"
@@ -437,7 +462,9 @@ def test_bad_archives_leave_nothing(what, home, monkeypatch, tmp_path):
     server = Server(dict(cut=b[:len(b)//2]).get(what, b'hello' if what=='no archive' else b))
     offer(monkeypatch, server)
     with pytest.raises((ValueError,FileNotFoundError,pickle.UnpicklingError)): u.download_pretrained('wt103')
-    assert {o.name for o in home.iterdir()} <= {'wt103-fwd.tgz'} and not (tmp_path/'ran').exists() and not list(tmp_path.rglob('evil*'))
+    assert {o.name
+        for o in home.iterdir()} <= {'wt103-fwd.tgz'} and not (tmp_path/'ran').exists() and not list(
+        tmp_path.rglob('evil*'))
 
 def test_offline_says_where_it_looked(home, monkeypatch, learn):
     import socket
@@ -454,7 +481,7 @@ def test_the_default_is_never_fetched(home, monkeypatch, learn, capsys):
     server = Server(tgz(wt103(list(learn.vocab))[0]))
     offer(monkeypatch, server, name='not-there-fwd')
     monkeypatch.setattr(lm, 'default_pretrained', 'not-there')
-    monkeypatch.setattr(lm, '_said', set())
+    monkeypatch.setattr(learner_module, '_said', set())
     o = u.language_model_learner(learn.dls, u.AWD_LSTM, config=small)
     assert not server.asked and all(p.requires_grad for p in o.model.parameters())
     assert u.download_pretrained('not-there')==home/'not-there-fwd' and len(server.asked)==1

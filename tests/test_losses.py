@@ -1,4 +1,5 @@
-"The sampled softmax: equal to the whole one where it must be, right on average, and the same after a restart or in several processes"
+"""The sampled softmax: equal to the whole one where it must be, right on average, and the same after a restart or in
+several processes"""
 import subprocess, sys
 import numpy as np, pytest, torch
 from fastai.text import all as fa
@@ -33,7 +34,8 @@ def test_all_words_as_candidates_is_the_whole_loss(half, bias):
         sampled = grads(lambda h,w,b=None: sampled_softmax_loss(h, w, b, y, s), *xs)
     for a,c in zip(sampled, whole): torch.testing.assert_close(a, c, atol=1e-5, rtol=1e-5)
     plain = grads(lambda h,w,b=None: F.cross_entropy(F.linear(h, w, b), y), *xs)
-    for a,c in zip(sampled, plain): assert a.dtype==torch.float32 and (a-c).norm() < (1e-5 if half is None else .02)*c.norm()
+    for a,c in zip(sampled, plain):
+        assert a.dtype==torch.float32 and (a-c).norm() < (1e-5 if half is None else .02)*c.norm()
 
 @pytest.mark.parametrize('corrected', [True, False])
 def test_the_mean_of_many_draws_is_the_whole_gradient(corrected):
@@ -97,7 +99,8 @@ def test_tied_and_untied_decoders(tie):
 def lm(path, **kwargs):
     fa.set_seed(1)
     dls = TextDataLoaders.from_df(sentences()[:300][['text']], path=path, is_lm=True, bs=8, seq_len=12, seed=1)
-    return language_model_learner(dls, AWD_LSTM, config=dict(emb_sz=8, n_hid=12), pretrained=False, metrics=[fa.accuracy,fa.Perplexity()], **kwargs)
+    return language_model_learner(dls, AWD_LSTM, config=dict(emb_sz=8, n_hid=12), pretrained=False,
+        metrics=[fa.accuracy,fa.Perplexity()], **kwargs)
 
 def test_what_is_reported_is_over_all_words(tmp_path):
     learn = lm(tmp_path, num_sampled=40)
@@ -156,7 +159,8 @@ dist.destroy_process_group()
 
 def test_two_processes_draw_words_of_their_own(tmp_path):
     "DDP over gloo: the gradient is the mean of the two processes' gradients, each from its own draw"
-    ps = [subprocess.Popen([sys.executable, '-c', two, str(r), tmp_path/'store', tmp_path/'out'], stderr=subprocess.PIPE, text=True) for r in (0,1)]
+    ps = [subprocess.Popen([sys.executable, '-c', two, str(r), tmp_path/'store', tmp_path/'out'],
+        stderr=subprocess.PIPE, text=True) for r in (0,1)]
     errs = [p.communicate(timeout=240)[1] for p in ps]
     assert [p.returncode for p in ps]==[0,0], errs
     diff,size = map(float, (tmp_path/'out').read_text().split())

@@ -8,6 +8,7 @@ from fastai.data.transforms import ColReader
 from fastai.text import core as fai
 from fastai.text.data import Numericalize as FaiNumericalize, make_vocab as fai_vocab
 from hypothesis import given,settings,strategies as st
+from ulmfit_nb.files import *
 from ulmfit_nb.numericalization import *
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import *
@@ -25,12 +26,14 @@ def _same(a, b):
 def _imdb(every, n):
     f = Path(os.environ.get('ULMFIT_DATA', Path(__file__).parent.parent.parent/'shared'/'data'))/'imdb'/'train.jsonl.xz'
     if not f.exists(): pytest.skip('needs imdb/train.jsonl.xz in the folder named by ULMFIT_DATA')
-    with lzma.open(f, 'rt', encoding='utf8') as f: return [json.loads(l)['text'] for i,l in enumerate(f) if i%every==0][:n]
+    with lzma.open(f, 'rt', encoding='utf8') as f:
+        return [json.loads(l)['text'] for i,l in enumerate(f) if i%every==0][:n]
 
 # --- vocabulary ---
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from([*'abcdefghij', 'xxunk', 'xxmaj', 'xxfake2']), max_size=80), st.integers(1,4), st.integers(16,30))
+@given(st.lists(st.sampled_from([*'abcdefghij', 'xxunk', 'xxmaj', 'xxfake2']), max_size=80), st.integers(1,4),
+    st.integers(16,30))
 def test_vocab_equals_fastai(toks, min_freq, max_vocab):
     ours,theirs = (f(Counter(toks), min_freq, max_vocab) for f in (make_vocab, fai_vocab))
     assert [o for o in ours if o!='xxfake']==[o for o in theirs if o!='xxfake']
@@ -60,7 +63,7 @@ def test_workers_and_chunks(txts, corpus, tmp_path):
 
 def test_forgetting_changes_nothing(txts, corpus, monkeypatch):
     from ulmfit_nb import numericalization as n
-    monkeypatch.setattr(n._Numberer, 'max_toks', 500)
+    monkeypatch.setattr(n.Numberer, 'max_toks', 500)
     _same(Corpus.from_texts(txts, chunk_sz=300), corpus)
 
 @pytest.mark.parametrize('tok', [CharTokenizer(), BaseTokenizer(), fai.WordTokenizer()])
@@ -86,7 +89,8 @@ def test_pickled_corpus_is_a_path(txts, tmp_path):
 def test_fingerprint_sees_every_change(txts):
     ts = txts[:20]
     def fp(ts=ts, *a, **k): return Corpus.from_texts(ts, *a, **k).fingerprint
-    all_ = [fp(), fp(ts[:-1]), fp(ts[::-1]), fp([*ts[:-1], ts[-1]+' ']), fp(min_freq=2), fp(max_vocab=64), fp(vocab=['xxunk']), fp(ts, Tokenizer(CharTokenizer())), fp(ts, Tokenizer(rules=[str.lower]))]
+    all_ = [fp(), fp(ts[:-1]), fp(ts[::-1]), fp([*ts[:-1], ts[-1]+' ']), fp(min_freq=2), fp(max_vocab=64),
+        fp(vocab=['xxunk']), fp(ts, Tokenizer(CharTokenizer())), fp(ts, Tokenizer(rules=[str.lower]))]
     assert len(set(all_))==len(all_)
     assert fp()==all_[0]==fp(ts, path=None, chunk_sz=3)
 
@@ -117,7 +121,8 @@ Corpus.from_texts(texts(), path=sys.argv[1])
     assert p.stdout.readline().strip()=='under way'
     p.send_signal(signal.SIGKILL)
     p.wait()
-    assert not (tmp_path/'c').exists() and len(os.listdir(tmp_path))==1
+    assert not (tmp_path/'c').exists()
+    assert sorted(o.rsplit('.', 1)[1] for o in os.listdir(tmp_path))==['lock','part']
     with pytest.raises(FileNotFoundError, match='no corpus in'): Corpus.open(tmp_path/'c')
     c = Corpus.from_texts(txts[:10], path=tmp_path/'c')
     assert os.listdir(tmp_path)==['c']
@@ -128,18 +133,23 @@ def test_a_folder_of_somebody_else(tmp_path):
     with pytest.raises(ValueError, match='exists and is no corpus'): Corpus.from_texts(['a'], path=tmp_path)
     assert (tmp_path/'thesis.txt').exists()
 
-@pytest.mark.parametrize('spoil', [lambda d: (d/'corpus.json').write_text((d/'corpus.json').read_text().replace('"format": 1','"format": 9')),
-                                   lambda d: np.save(d/'offsets.npy', np.array([0,1])), lambda d: np.save(d/'ids.npy', np.zeros(5, np.int32))])
+@pytest.mark.parametrize('spoil',
+    [lambda d: (d/'corpus.json').write_text((d/'corpus.json').read_text().replace('"format": 1','"format": 9')),
+                                   lambda d: np.save(d/'offsets.npy', np.array([0,1])),
+                                   lambda d: np.save(d/'ids.npy', np.zeros(5, np.int32))])
 def test_damaged(spoil, tmp_path, txts):
     Corpus.from_texts(txts[:10], path=tmp_path/'c')
     spoil(tmp_path/'c')
     with pytest.raises(ValueError, match='format 9|damaged'): Corpus.open(tmp_path/'c')
 
-@pytest.mark.parametrize('bad,what', [(None,'missing'), (float('nan'),'missing'), (pd.NA,'missing'), (3,r'3 \(int\)'), (b'x','bytes')])
+@pytest.mark.parametrize('bad,what', [(None,'missing'), (float('nan'),'missing'), (pd.NA,'missing'), (3,r'3 \(int\)'),
+    (b'x','bytes')])
 def test_no_text(bad, what):
-    with pytest.raises(ValueError, match=f"text is {what} in row 2 of column 'review'"): Corpus.from_texts(pd.Series(['a','b',bad,'c'], dtype=object, name='review'))
+    with pytest.raises(ValueError, match=f"text is {what} in row 2 of column 'review'"):
+        Corpus.from_texts(pd.Series(['a','b',bad,'c'], dtype=object, name='review'))
     with pytest.raises(ValueError, match=f"text is {what} in row 2"): Corpus.from_texts(['a','b',bad], n_workers=1)
-    with pytest.raises(ValueError, match="row 2 of column 'review'"): TfmdLists(pd.DataFrame({'review':['a','b',bad]}), [Tokenizer.from_df('review')])
+    with pytest.raises(ValueError, match="row 2 of column 'review'"):
+        TfmdLists(pd.DataFrame({'review':['a','b',bad]}), [Tokenizer.from_df('review')])
 
 # --- folders and tables as fastai's ---
 
@@ -153,7 +163,8 @@ def folder(tmp_path, txts):
     (tmp_path/'data'/'readme.md').write_text('no')
     return tmp_path/'data'
 
-@pytest.mark.parametrize('kw', [dict(), dict(folders=['train','test']), dict(extensions=['.md','.txt']), dict(rules=[fai.lowercase]), dict(tok='base')])
+@pytest.mark.parametrize('kw', [dict(), dict(folders=['train','test']), dict(extensions=['.md','.txt']),
+    dict(rules=[fai.lowercase]), dict(tok='base')])
 def test_from_folder_equals_fastai(folder, kw):
     a,b = dict(kw),dict(kw)
     if 'tok' in kw: a['tok'],b['tok'] = BaseTokenizer(),fai.BaseTokenizer()
@@ -171,13 +182,17 @@ def test_folder_in_two_processes(folder):
 
 def test_folder_bad_bytes(folder):
     (folder/'bad.txt').write_bytes(b'abc\xff')
-    with pytest.raises(ValueError, match=r'bad\.txt: byte 0xff at offset 3 is not utf8; name the file.s encoding='): Tokenizer.from_folder(folder)
+    with pytest.raises(ValueError, match=r'bad\.txt: byte 0xff at offset 3 is not utf8; name the file.s encoding='):
+        Tokenizer.from_folder(folder)
     assert not (folder.parent/'data_corpus').exists()
 
-@pytest.mark.parametrize('cols,kw', [('text',{}), ('body',{}), (['title','body'],{}), (['title','body'],dict(mark_fields=False)), ('body',dict(mark_fields=True)), ('body',dict(tok_text_col='toks')), (1,{})])
+@pytest.mark.parametrize('cols,kw', [('text',{}), ('body',{}), (['title','body'],{}),
+    (['title','body'],dict(mark_fields=False)), ('body',dict(mark_fields=True)), ('body',dict(tok_text_col='toks')),
+    (1,{})])
 def test_from_df_equals_fastai(txts, cols, kw):
     df = pd.DataFrame(dict(title=txts[:9], body=txts[9:18], text=txts[18:27], label=range(9)), index=range(5,14))
-    ours,theirs = TfmdLists(df, [Tokenizer.from_df(cols, **kw)]).items,TfmdLists(df, [fai.Tokenizer.from_df(cols, n_workers=1, **kw)]).items
+    ours,theirs = TfmdLists(df, [Tokenizer.from_df(cols, **kw)]).items,TfmdLists(df,
+        [fai.Tokenizer.from_df(cols, n_workers=1, **kw)]).items
     col = kw.get('tok_text_col','text')
     assert [list(o) for o in ours[col]]==[list(o) for o in theirs[col]]
     assert ours[f'{col}_length'].tolist()==theirs[f'{col}_length'].tolist()
@@ -186,7 +201,8 @@ def test_from_df_equals_fastai(txts, cols, kw):
 
 def test_numericalize_in_a_pipeline(txts):
     df = pd.DataFrame(dict(review=txts[:50]))
-    tfms = [(Tokenizer.from_df('review'),Numericalize()), (fai.Tokenizer.from_df('review', n_workers=1),FaiNumericalize())]
+    tfms = [(Tokenizer.from_df('review'),Numericalize()),
+        (fai.Tokenizer.from_df('review', n_workers=1),FaiNumericalize())]
     ours,theirs = (TfmdLists(df, [ColReader('text'), *o]) for o in tfms)
     assert [o for o in ours.vocab if o!='xxfake']==[o for o in theirs.vocab if o!='xxfake']
     assert [o.tolist() for o in ours]==[o.tolist() for o in theirs]
@@ -198,6 +214,7 @@ def test_memory_does_not_grow_with_text(tmp_path):
     "Peak memory of building a corpus on disk hardly grows from 1 to 4 parts of distinct text"
     code = '''
 import resource,sys,random
+from ulmfit_nb.files import *
 from ulmfit_nb.numericalization import *
 rng = random.Random(0)
 words = [''.join(rng.choices('abcdefghijklmnopqrstuvwxyz', k=6)) for _ in range(3000)]

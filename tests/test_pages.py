@@ -16,25 +16,30 @@ def test_no_other_kinds_of_blocks():
     for path in pages:
         kinds = [l for l,_ in blocks(path)]
         assert {o for o in kinds if not o.startswith('{')} <= {'python','bash',''}, path
-        assert all(i and kinds[i-1] in ('python','bash') for i,o in enumerate(kinds) if o==''), f'{path}: output without code'
+        assert all(i and kinds[i-1] in ('python','bash') for i,
+            o in enumerate(kinds) if o==''), f'{path}: output without code'
 
 # What a page shows is what was printed
 
 def line_matches(want, got, tol=.06):
     "The same words, whole numbers and times of day apart from the clock; other numbers as near as another processor's"
-    number = r'-?\d+\.\d+'
+    number = r'-?\d+\.\d+(?:e[+-]?\d+)?'
     a,b = (re.sub(r'\b\d\d:\d\d\b', '00:00', re.sub(number, '#', o)).split() for o in (want,got))
     return a==b and all(abs(float(x)-float(y))<=tol for x,y in zip(re.findall(number, want), re.findall(number, got)))
 
 def differs(shown, printed):
     "The first line of `shown` that isn't in `printed`, in this order; `…` stands for lines that are left out"
     rest = iter(printed.splitlines())
-    return next((o for o in shown.splitlines() if o.strip() not in ('','…') and not any(line_matches(o, p) for p in rest)), None)
+    return next((o for o in shown.splitlines() if o.strip() not in ('','…')
+        and not any(line_matches(o, p) for p in rest)), None)
 
 def test_differences_are_seen():
     shown = 'epoch  loss\n…\n4  0.20  00:16\n(\'positive\', tensor([0.28, 0.72]))\n'
+    assert differs("tensor([9.9e-05, 0.9999])", "tensor([1.3e-04, 0.9998])") is None
+    assert differs("tensor([9.9e-05, 0.9999])", "tensor([1.3e-01, 0.8700])")
     assert differs(shown, 'epoch loss\n3 0.3 00:15\n4 0.21 00:17\n(\'positive\', tensor([0.30, 0.70]))\n') is None
-    for a,b in (('positive','negative'), ('0.72','0.92'), ('4  ','5  '), ('epoch','epochs')): assert differs(shown, shown.replace(a, b, 1))
+    for a,b in (('positive','negative'), ('0.72','0.92'), ('4  ','5  '), ('epoch','epochs')):
+        assert differs(shown, shown.replace(a, b, 1))
 
 # Python: a page's blocks are one session, as in a notebook
 
@@ -43,12 +48,14 @@ import ast, contextlib, io, json, re, sys
 from IPython.lib.pretty import pretty
 space,res = {'__name__':'page'},[]
 for code in json.load(open(sys.argv[1])):
-    code = re.sub(r'^%pip (.*)$', r'import subprocess; subprocess.run(["pip", *"\1".split()], check=True)', code, flags=re.M)
+    pip = r'import subprocess; subprocess.run(["pip", *"\1".split()], check=True)'
+    code = re.sub(r'^%pip (.*)$', pip, code, flags=re.M)
     body,out = ast.parse(code).body,io.StringIO()
     last = body.pop() if isinstance(body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(out):
         exec(compile(ast.Module(body, []), 'page', 'exec'), space)
-        if last is not None and (o := eval(compile(ast.Expression(last.value), 'page', 'eval'), space)) is not None: print(pretty(o))
+        shown = last and eval(compile(ast.Expression(last.value), 'page', 'eval'), space)
+        if shown is not None: print(pretty(shown))
     res.append(out.getvalue())
 json.dump(res, open(sys.argv[2], 'w'))
 '''
@@ -60,7 +67,8 @@ def test_python_prints_what_the_page_shows(path, tmp_path, shell):
         if lang=='python': code.append(text); shown.append('')
         elif lang=='' and code: shown[-1] = text
     (tmp_path/'code.json').write_text(json.dumps(code))
-    r = subprocess.run([sys.executable, '-c', session, 'code.json', 'out.json'], cwd=tmp_path, env=shell, capture_output=True, text=True)
+    r = subprocess.run([sys.executable, '-c', session, 'code.json', 'out.json'], cwd=tmp_path, env=shell,
+        capture_output=True, text=True)
     assert r.returncode==0, r.stderr[-3000:]
     for c,want,got in zip(code, shown, json.loads((tmp_path/'out.json').read_text())):
         if 'lm.predict(' in c: # another processor's rounding makes other words of it
@@ -72,9 +80,11 @@ def test_python_prints_what_the_page_shows(path, tmp_path, shell):
 stand_ins = {
     'make': 'exec /usr/bin/env -S PATH="$REAL_PATH" make -n -C "$ROOT" VENV="$PWD/.venv" "$@"', # are the targets there?
     'python3': 'test "$1 $2 $3" = "-m venv .venv" && mkdir -p .venv/bin && touch .venv/bin/activate',
-    'pip': 'test "$1" = install; for o in "$@"; do case "$o" in *.txt) test -f "$o";; .) test -f setup.py;; esac; done; echo "pip $*"',
+    'pip': 'test "$1" = install; for o in "$@"; do case "$o" in *.txt) test -f "$o";; .) test -f setup.py;; esac; '
+    'done; echo "pip $*"',
     'jupyter': 'test -d "$2"',
-    'ulmfit': 'case "$1" in demo) set -- "$@" --limit 90 --lm-epochs 1;; train) set -- "$@" --size tiny --pretrained none --lm-epochs 1 --clas-epochs 1,0,0,1 --bs 16;; esac; exec "$PYTHON" -m ulmfit_nb "$@"'}
+    'ulmfit': 'case "$1" in demo) set -- "$@" --limit 90 --lm-epochs 1;; train) set -- "$@" --size tiny --pretrained '
+    'none --lm-epochs 1 --clas-epochs 1,0,0,1 --bs 16;; esac; exec "$PYTHON" -m ulmfit_nb "$@"'}
 
 @pytest.fixture
 def shell(tmp_path):
@@ -89,14 +99,17 @@ def shell(tmp_path):
         for name,code in stand_ins.items():
             (folder/name).write_text(f'#!/bin/sh\nset -e\n{code}\n')
             (folder/name).chmod(0o755)
-    return os.environ | dict(PATH=f"{tmp_path/'bin'}:{os.environ['PATH']}", REAL_PATH=os.environ['PATH'], ROOT=str(root), PYTHON=sys.executable, PYTHONPATH=str(root), OMP_NUM_THREADS='1')
+    return os.environ | dict(PATH=f"{tmp_path/'bin'}:{os.environ['PATH']}", REAL_PATH=os.environ['PATH'],
+        ROOT=str(root), PYTHON=sys.executable, PYTHONPATH=str(root), OMP_NUM_THREADS='1')
 
 @pytest.mark.parametrize('path', with_code('bash'), ids=lambda o: o.name)
 def test_commands_run(path, tmp_path, shell):
     page = blocks(path)
     for i,(lang,text) in enumerate(page):
         if lang!='bash': continue
-        r = subprocess.run(['bash', '-e', '-o', 'pipefail', '-c', text], cwd=tmp_path, env=shell, capture_output=True, text=True)
+        r = subprocess.run(['bash', '-e', '-o', 'pipefail', '-c', text], cwd=tmp_path, env=shell, capture_output=True,
+            text=True)
         assert r.returncode==0, f'{text}\n{r.stdout[-1500:]}\n{r.stderr[-3000:]}'
-        if 'ulmfit predict' in text: assert re.fullmatch(r'[15]\t[01]\.\d{4}\tIt was worth every minute\.', r.stdout.strip().splitlines()[-1])
+        if 'ulmfit predict' in text:
+            assert re.fullmatch(r'[15]\t[01]\.\d{4}\tIt was worth every minute\.', r.stdout.strip().splitlines()[-1])
         if i+1<len(page) and page[i+1][0]=='': assert not differs(page[i+1][1], r.stdout)

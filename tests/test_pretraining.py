@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from fastai.text import all as fa
 from safetensors.torch import load_file, save_file
-from ulmfit_nb import pretraining as pt
+from ulmfit_nb import checkpoint as ck, pretraining as pt
 from ulmfit_nb.batching import TextDataLoaders
 from ulmfit_nb.awd_lstm import AWD_LSTM, awd_lstm_lm_config, get_language_model
 from ulmfit_nb.language_model import language_model_learner, load_language_model
@@ -15,9 +15,11 @@ from ulmfit_nb.tokenization import Tokenizer
 tiny = dict(emb_sz=8, n_hid=12)
 
 def killed(kind, kills, folder):
-    "The report of `killed.py`, which runs in a process of its own because it forks; the seed of its kills is in what a failure shows"
+    """The report of `killed.py`, which runs in a process of its own because it forks; the seed of its kills is in what
+    a failure shows"""
     env,seed = os.environ | {'OMP_NUM_THREADS':'1'},random.SystemRandom().randrange(10**6)
-    r = subprocess.run([sys.executable, Path(__file__).with_name('killed.py'), kind, str(kills), str(seed), folder], capture_output=True, text=True, env=env)
+    r = subprocess.run([sys.executable, Path(__file__).with_name('killed.py'), kind, str(kills), str(seed), folder],
+        capture_output=True, text=True, env=env)
     assert r.returncode==0, f'seed {seed}: {r.stderr[-3000:]}'
     return dict(json.loads(r.stdout.splitlines()[-1]), seed=seed)
 
@@ -47,12 +49,14 @@ def stopped(tmp_path_factory):
         def after_batch(self):
             if self.learn.train_iter==20: raise KeyboardInterrupt
     learn = learner(path)
-    with pytest.raises(KeyboardInterrupt), learn.no_bar(): learn.fit_one_cycle(1, 1e-2, cbs=[pt.Checkpointer('ck', steps=5), Stop()])
+    with pytest.raises(KeyboardInterrupt), learn.no_bar():
+        learn.fit_one_cycle(1, 1e-2, cbs=[pt.Checkpointer('ck', steps=5), Stop()])
     return path
 
 def learner(path, n=300, bs=8, seq_len=12, backwards=False, config=tiny, **kwargs):
     fa.set_seed(1)
-    dls = TextDataLoaders.from_df(sentences()[:n][['text']], path=path, is_lm=True, bs=bs, seq_len=seq_len, seed=1, backwards=backwards)
+    dls = TextDataLoaders.from_df(sentences()[:n][['text']], path=path, is_lm=True, bs=bs, seq_len=seq_len, seed=1,
+        backwards=backwards)
     return language_model_learner(dls, AWD_LSTM, config=config, pretrained=False, **kwargs)
 
 def start_again(path, to, lr=1e-2, epochs=1, **kwargs):
@@ -95,8 +99,10 @@ def test_other_vocabulary_is_named(stopped, tmp_path):
 
 def flip(b, at): return b[:at]+bytes([b[at]^255])+b[at+1:]
 damages = {
-    'empty': lambda b: b'', 'cut in the header': lambda b: b[:300], 'cut in the data': lambda b: b[:-100], 'no checkpoint': lambda b: b'hello '*1000,
-    'a byte of the data': lambda b: flip(b, -50), 'a byte of the state': lambda b: b.replace(b'train_iter', b'train_itez', 1),
+    'empty': lambda b: b'', 'cut in the header': lambda b: b[:300], 'cut in the data': lambda b: b[:-100],
+    'no checkpoint': lambda b: b'hello '*1000,
+    'a byte of the data': lambda b: flip(b, -50), 'a byte of the state': lambda b: b.replace(b'train_iter',
+    b'train_itez', 1),
 }
 
 @pytest.mark.parametrize('name', damages)
@@ -118,7 +124,8 @@ def test_every_cut_is_refused(tmp_path):
 
 def test_state_comes_back(tmp_path):
     w = torch.randn(3,4)
-    s = dict(w=w, tied=w, empty=torch.zeros(0), row=w[1], half=w.bfloat16(), n=[1,2.5,None,True,'é'], d={'x':{'y':[]}}, a=np.arange(3, dtype=np.int32), scalar=np.float64(.1))
+    s = dict(w=w, tied=w, empty=torch.zeros(0), row=w[1], half=w.bfloat16(), n=[1,2.5,None,True,'é'], d={'x':{'y':[]}},
+        a=np.arange(3, dtype=np.int32), scalar=np.float64(.1))
     pt.save_checkpoint(tmp_path/'s.ckpt', s)
     r = pt.load_checkpoint(tmp_path/'s.ckpt')
     for k in ('w','tied','empty','row','half'): assert torch.equal(r[k], s[k]) and r[k].dtype==s[k].dtype
@@ -126,13 +133,14 @@ def test_state_comes_back(tmp_path):
     assert len(load_file(tmp_path/'s.ckpt'))==5 # the tied one is stored once
 
 def test_no_code_in_a_checkpoint(tmp_path):
-    with pytest.raises(TypeError, match='function cannot be kept'): pt.save_checkpoint(tmp_path/'f.ckpt', dict(f=len.__class__ and (lambda: 0)))
+    with pytest.raises(TypeError, match='function cannot be kept'):
+        pt.save_checkpoint(tmp_path/'f.ckpt', dict(f=len.__class__ and (lambda: 0)))
     assert not list(tmp_path.iterdir())
 
 def test_random_state_of_all():
     def draw(): return random.random(),np.random.rand(),np.random.randn(),float(torch.rand(1)),float(torch.randn(1))
     random.gauss(0, 1), np.random.randn() # both keep a second number in store
-    state = pt._unpack(*[json.loads(json.dumps(pt._pack(pt.random_state(), t:={}, {}))), t])
+    state = ck._unpack(*[json.loads(json.dumps(ck._pack(pt.random_state(), t:={}, {}))), t])
     a = draw(),random.gauss(0, 1)
     draw()
     pt.set_random_state(state)
@@ -142,7 +150,8 @@ def test_random_state_of_all():
 
 def packed(path, texts):
     for suffix,opener in (('',open),('.xz',lzma.open),('.gz',gzip.open)):
-        with opener(path/f't.jsonl{suffix}', 'wt', encoding='utf8') as f: f.writelines(json.dumps(dict(text=t))+'\n' for t in texts)
+        with opener(path/f't.jsonl{suffix}', 'wt', encoding='utf8') as f:
+            f.writelines(json.dumps(dict(text=t))+'\n' for t in texts)
 
 def test_corpus_is_reused_until_something_changes(tmp_path, monkeypatch):
     packed(tmp_path, ['a b c d a b']*5)
@@ -152,7 +161,8 @@ def test_corpus_is_reused_until_something_changes(tmp_path, monkeypatch):
     def prepare(**kw): return pt.prepare_corpus(src, tmp_path/'corpus', **kw)
     a = prepare()
     b = prepare()
-    assert len(made)==1 and a.vocab==b.vocab and (a.ids==b.ids).all() and (a.ids==original(['a b c d a b']*5, Tokenizer(), min_freq=3, max_vocab=20000).ids).all()
+    assert len(made)==1 and a.vocab==b.vocab and (a.ids==b.ids).all() and (a.ids==original(['a b c d a b']*5,
+        Tokenizer(), min_freq=3, max_vocab=20000).ids).all()
     prepare(min_freq=6)
     assert len(made)==2
     prepare()
@@ -160,15 +170,17 @@ def test_corpus_is_reused_until_something_changes(tmp_path, monkeypatch):
     packed(tmp_path, ['a b c d a c']*5)
     c = prepare()
     assert len(made)==4 and c.text(0)=='a b c d a c'
-    assert pt.prepare_corpus(tmp_path/'corpus', tmp_path/'other').fingerprint==c.fingerprint and len(made)==4 # a corpus is taken as it is
-    with pytest.raises(ValueError, match="tokenizer is 'letters'"): prepare(tokenizer='letters')
+    # a corpus is taken as it is
+    assert pt.prepare_corpus(tmp_path/'corpus', tmp_path/'other').fingerprint==c.fingerprint and len(made)==4
+    with pytest.raises(ValueError, match="no tokenizer 'letters'"): prepare(tokenizer='letters')
 
 def test_documents_kept_aside():
     c = Corpus(np.zeros(1000, np.int32), np.arange(0, 1001, 10), ['a'])
     train,aside = pt._aside(c, 100, 0)
     assert 10<=len(aside)<=11 and sorted([*train,*aside])==list(range(100))
     assert len(pt._aside(c, .25, 0)[1]) in (25,26) and len(pt._aside(c, 10**6, 0)[1])<=11 # at most a tenth
-    assert [o.tolist() for o in pt._aside(c, 100, 0)]==[o.tolist() for o in (train,aside)]!=[o.tolist() for o in pt._aside(c, 100, 1)]
+    assert [o.tolist() for o in pt._aside(c, 100, 0)]==[o.tolist() for o in (train,aside)]!=[o.tolist()
+        for o in pt._aside(c, 100, 1)]
     less,same = pt._aside(c, 100, 0, 200)
     assert same.tolist()==aside.tolist() and set(less)<=set(train) and 19<=len(less)<=21
 
@@ -194,7 +206,8 @@ def test_pretrained_folder_is_a_start(text, tmp_path, tokenizer, backwards):
     assert again.spec['config']['emb_sz']==8 and again.dls.backwards==backwards
     assert pt.lm_loss(again, learn.dls.valid)==pytest.approx(valid[-1], abs=1e-3)
     assert json.loads((tmp_path/'model'/'model.json').read_text())['pretraining']['tokens']==log[-1]['tokens']
-    dls = TextDataLoaders.from_df(sentences()[1000:1200][['text']], path=tmp_path, is_lm=True, bs=8, seq_len=12, backwards=backwards, tok_tfm=again.dls.train_ds.tokenizer.tok, seed=1)
+    dls = TextDataLoaders.from_df(sentences()[1000:1200][['text']], path=tmp_path, is_lm=True, bs=8, seq_len=12,
+        backwards=backwards, tok_tfm=again.dls.train_ds.tokenizer.tok, seed=1)
     start = language_model_learner(dls, AWD_LSTM, pretrained=tmp_path/'model')
     zero = language_model_learner(dls, AWD_LSTM, pretrained=False, config=tiny)
     assert pt.lm_loss(start, dls.valid)<pt.lm_loss(zero, dls.valid)-.3
@@ -214,13 +227,16 @@ def test_loss_is_torchs(text, tmp_path):
     learn = pt.pretrain(text, tmp_path, bf16=False, **small)
     model = learn.model.eval()
     model.reset()
-    with torch.no_grad(): res = [(torch.nn.functional.cross_entropy(model(x.as_subclass(torch.Tensor))[0].flatten(0,1), y.as_subclass(torch.Tensor).flatten()).item(), y.numel()) for x,y in learn.dls.valid]
+    with torch.no_grad():
+        res = [(torch.nn.functional.cross_entropy(model(x.as_subclass(torch.Tensor))[0].flatten(0,1),
+            y.as_subclass(torch.Tensor).flatten()).item(), y.numel()) for x,y in learn.dls.valid]
     assert pt.lm_loss(learn, learn.dls.valid)==pytest.approx(sum(l*n for l,n in res)/sum(n for _,n in res), abs=1e-5)
 
 def test_wrong_arguments(text, tmp_path):
     with pytest.raises(ValueError, match='tiny, compact, full'): pt.pretrain(text, tmp_path, size='huge')
     for k in ('vocab_sz','epochs','bs','seq_len','eval_every','log_every'):
-        with pytest.raises(ValueError, match=f'{k} is 0, but must be 1 or more'): pt.pretrain(text, tmp_path/'never', **{**small, k:0})
+        with pytest.raises(ValueError, match=f'{k} is 0, but must be 1 or more'):
+            pt.pretrain(text, tmp_path/'never', **{**small, k:0})
     assert not (tmp_path/'never').exists()
     with pytest.raises(ValueError, match='other training|another training'):
         pt.pretrain(text, tmp_path/'a', **small)

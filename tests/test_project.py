@@ -1,10 +1,11 @@
-"What the project says about itself is true: one version, current README, documented and tested names, pages that speak to everybody"
+"""What the project says about itself is true: one version, current README, documented and tested names, pages that
+speak to everybody"""
 import ast, json, re, sys, tomllib
 from configparser import ConfigParser
 import pytest
-from conftest import root
+from conftest import notebooks, root
 
-nbs = sorted((root/'nbs').glob('[!_.]*.ipynb'))
+nbs = notebooks()
 modules = sorted(o for o in (root/'ulmfit_nb').glob('*.py') if not o.name.startswith('_'))
 
 def settings():
@@ -19,12 +20,14 @@ def test_one_version_and_one_name():
     assert proj['name']==cfg['lib_name']
     assert set(proj)=={'name','dynamic'}, 'pyproject.toml states what setup.py should give'
     assert 'version' in proj['dynamic'] and 'dependencies' in proj['dynamic']
-    assert re.search(rf"^## {re.escape(cfg['version'])}\b", (root/'CHANGELOG.md').read_text(), re.M), 'CHANGELOG.md has no section for this version'
+    assert re.search(rf"^## {re.escape(cfg['version'])}\b", (root/'CHANGELOG.md').read_text(),
+        re.M), 'CHANGELOG.md has no section for this version'
 
 def test_constraints_meet_requirements():
     from packaging.requirements import Requirement
-    pins = {r.name:r for r in map(Requirement, (o for o in (root/'constraints.txt').read_text().splitlines() if o and o[0]!='#'))}
-    for key in ('requirements','parquet_requirements','datasets_requirements','dev_requirements','docs_requirements'):
+    pins = {r.name:r for r in map(Requirement, (o for o in (root/'constraints.txt').read_text().splitlines() if o
+        and o[0]!='#'))}
+    for key in (o for o in settings() if o.endswith('requirements')):
         for r in map(Requirement, settings()[key].split()):
             assert r.name in pins, f'{r} has no pin in constraints.txt'
             version = next(iter(pins[r.name].specifier)).version
@@ -33,13 +36,15 @@ def test_constraints_meet_requirements():
 def test_readme_is_current():
     sys.path.insert(0, str(root/'tools'))
     from readme import readme
-    assert (root/'README.md').read_text(encoding='utf8')==readme(), 'README.md is not what nbs/index.ipynb gives: run make readme'
+    assert (root/'README.md').read_text(encoding='utf8')==readme(
+        ), 'README.md is not what nbs/index.ipynb gives: run make readme'
 
 # Names: documented and asserted
 
 def exported(tree):
     "The names in a module's `__all__`, and its definitions by name"
-    names = [ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign) and any(getattr(t, 'id', '')=='__all__' for t in o.targets)]
+    names = [ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign)
+        and any(getattr(t, 'id', '')=='__all__' for t in o.targets)]
     defs = {o.name:o for o in tree.body if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
     return [n for o in names for n in o],defs
 
@@ -59,7 +64,8 @@ def asserts(tree):
 
 def mentioned(tree):
     "Every name and attribute that the code uses"
-    return {o.id for o in ast.walk(tree) if isinstance(o, ast.Name)} | {o.attr for o in ast.walk(tree) if isinstance(o, ast.Attribute)}
+    return {o.id for o in ast.walk(tree) if isinstance(o, ast.Name)} | {o.attr for o in ast.walk(tree)
+        if isinstance(o, ast.Attribute)}
 
 def asserted(cells, tests):
     "Names used in a notebook cell that asserts (one that does not define them), or in a test function that asserts"
@@ -97,12 +103,15 @@ def test_these_two_can_fail():
 
 # Pages: for everybody, everywhere
 
-private = ['../shared', '/work/', '/root/', 'pypi.org', 'pythonhosted.org', 'registry.npmjs', 'deb.debian.org', 'download.pytorch.org']
-patterns = ('*.md','NOTICE','Makefile','settings.ini','setup.py','pyproject.toml','constraints.txt','MANIFEST.in','nbs/**/*.ipynb','nbs/**/*.yml',
-    'docs/**/*.*','tools/**/*.py','ulmfit_nb/**/*.py')
+private = ['../shared', '/work/', '/root/', 'pypi.org', 'pythonhosted.org', 'registry.npmjs', 'deb.debian.org',
+    'download.pytorch.org']
+patterns = ('*.md','NOTICE','Makefile','settings.ini','setup.py','pyproject.toml','constraints.txt','MANIFEST.in',
+    'nbs/**/*.ipynb','nbs/**/*.yml',
+    'docs/**/*.*','tools/**/*.py','experiments/**/*.*','ulmfit_nb/**/*.py')
 pages = [o for pat in patterns for o in sorted(root.glob(pat)) if not {'.ipynb_checkpoints','_build'}&set(o.parts)]
 
-def test_pages_are_found(): assert {'README.md','NOTICE','00_texts.ipynb','texts.py','setup.py'} <= {o.name for o in pages}
+def test_pages_are_found():
+    assert {'README.md','NOTICE','00_texts.ipynb','texts.py','setup.py'} <= {o.name for o in pages}
 
 @pytest.mark.parametrize('path', pages, ids=lambda o: str(o.relative_to(root)))
 def test_page_speaks_of_the_project_alone(path):
@@ -114,9 +123,11 @@ def test_page_speaks_of_the_project_alone(path):
 def links(path):
     "The relative links of a page's Markdown"
     text = path.read_text(encoding='utf8')
-    if path.suffix=='.ipynb': text = '\n'.join(''.join(c['source']) for c in json.loads(text)['cells'] if c['cell_type']=='markdown')
+    if path.suffix=='.ipynb':
+        text = '\n'.join(''.join(c['source']) for c in json.loads(text)['cells'] if c['cell_type']=='markdown')
     return [o for o in re.findall(r'\]\(([^)\s]+)\)', text) if not re.match(r'[a-z]+:|#', o)]
 
 # the site's own pages link to each other by what Sphinx makes of them: its build checks those
-@pytest.mark.parametrize('path', [o for o in pages if o.suffix in ('.md','.ipynb') and o.relative_to(root).parts[0]!='docs'], ids=lambda o: o.name)
+@pytest.mark.parametrize('path', [o for o in pages if o.suffix in ('.md','.ipynb')
+    and o.relative_to(root).parts[0]!='docs'], ids=lambda o: o.name)
 def test_links_lead_somewhere(path): assert not [o for o in links(path) if not (path.parent/o.split('#')[0]).exists()]

@@ -10,7 +10,8 @@ def same(a, b): assert a.to_dict('list')==b.to_dict('list')
 
 def test_import_is_light():
     "Worker processes import this module: it must not bring torch or fastai"
-    code = "import sys, ulmfit_nb.texts as t; t.sentences(); print([o for o in ('torch','fastai','sklearn') if o in sys.modules])"
+    code = ("import sys, ulmfit_nb.texts as t; t.sentences(); print([o for o in ('torch','fastai','sklearn') if o in "
+        "sys.modules])")
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='[]'
 
 def test_field_marks_are_fastais(small):
@@ -24,7 +25,8 @@ def test_field_marks_are_fastais(small):
 def test_folder_reads_what_fastai_reads(small, tmp_path):
     from fastai.data.transforms import get_text_files, parent_label
     for i,o in small.iterrows():
-        f = tmp_path/['train','test'][i%2]/o.label/f'{i}.TXT' if i==3 else tmp_path/['train','test'][i%2]/o.label/f'{i}.txt'
+        f = tmp_path/['train','test'][i%2]/o.label/f'{i}.TXT' if i==3 else tmp_path/['train',
+            'test'][i%2]/o.label/f'{i}.txt'
         f.parent.mkdir(parents=True, exist_ok=True)
         f.write_text(o.text, encoding='utf8')
     (tmp_path/'train'/'.hidden').mkdir()
@@ -35,10 +37,12 @@ def test_folder_reads_what_fastai_reads(small, tmp_path):
         assert df.label.tolist()==[parent_label(o) for o in files]
         assert df.text.tolist()==[o.read_text(encoding='utf8') for o in files]
 
-@pytest.mark.parametrize('suffix', ['.csv','.tsv','.csv.gz','.csv.xz','.jsonl','.jsonl.gz','.jsonl.bz2','.ndjson','.parquet'])
+@pytest.mark.parametrize('suffix', ['.csv','.tsv','.csv.gz','.csv.xz','.jsonl','.jsonl.gz','.jsonl.bz2','.ndjson',
+    '.parquet'])
 def test_every_kind_of_file(small, tmp_path, suffix):
     path = tmp_path/f'texts{suffix}'
-    hard = small.assign(text=['line one\nline two','"quoted", and\ta tab','NA','None','5',' ','\u2028é😀','','null','a\r\nb']*2)
+    hard = small.assign(text=['line one\nline two','"quoted", and\ta tab','NA','None','5',' ','\u2028é😀','','null',
+        'a\r\nb']*2)
     hard['text'] = [o or 'x' for o in hard.text]
     if suffix=='.parquet':
         pytest.importorskip('pyarrow')
@@ -49,7 +53,8 @@ def test_every_kind_of_file(small, tmp_path, suffix):
 
 @pytest.mark.parametrize('sep', [';','\t'])
 def test_a_csv_without_commas(small, tmp_path, sep):
-    "Its header tells what separates the fields, in the table and in the stream; an argument and a header with commas have the last word"
+    """Its header tells what separates the fields, in the table and in the stream; an argument and a header with commas
+    have the last word"""
     hard = small.assign(text=['a, b', 'c;d', 'e\tf', 'two\nlines', '"g"']*4)
     hard.to_csv(tmp_path/'a.csv', index=False, sep=sep)
     same(read_texts(tmp_path/'a.csv'), hard)
@@ -61,7 +66,8 @@ def test_a_csv_without_commas(small, tmp_path, sep):
     (tmp_path/'a.csv').write_text(f'x{sep}y, z\n')
     assert read_texts(tmp_path/'a.csv', 0, header=None).text.tolist()==[f'x{sep}y']
     (tmp_path/'a.csv').write_text(f'# made{sep}yesterday\ntext,label\nx,y\n')
-    for kw in (dict(skiprows=1), dict(comment='#')): assert read_texts(tmp_path/'a.csv', **kw).values.tolist()==[['x','y']]
+    for kw in (dict(skiprows=1), dict(comment='#')):
+        assert read_texts(tmp_path/'a.csv', **kw).values.tolist()==[['x','y']]
 
 @pytest.mark.parametrize('suffix', ['.tsv','.tsv.gz'])
 def test_a_tsv_without_quoting(small, tmp_path, suffix):
@@ -69,8 +75,10 @@ def test_a_tsv_without_quoting(small, tmp_path, suffix):
     texts = ['"To be', 'or not', 'to be"', '"whole"', '""', '"', 'in the "middle"', 'ends so"', '"a" and "b', "it's"]*2
     opener,path = (gzip.open if suffix.endswith('.gz') else open),tmp_path/f'a{suffix}'
     for texts in (texts, texts[::-1], ['plain']*19+['"the last']):
-        with opener(path, 'wt', encoding='utf8') as f: f.write('label\ttext\n'+''.join(f'{l}\t{t}\n' for l,t in zip(small.label, texts)))
-        with opener(path, 'rt', encoding='utf8', newline='') as f: rows = list(csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE))
+        with opener(path, 'wt', encoding='utf8') as f:
+            f.write('label\ttext\n'+''.join(f'{l}\t{t}\n' for l,t in zip(small.label, texts)))
+        with opener(path, 'rt', encoding='utf8', newline='') as f:
+            rows = list(csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE))
         assert [o['text'] for o in rows]==texts
         assert read_texts(path)[['label','text']].to_dict('records')==rows
         assert list(stream_texts(path))==texts
@@ -78,7 +86,8 @@ def test_a_tsv_without_quoting(small, tmp_path, suffix):
     assert read_texts(path).text.tolist()==texts
 
 def test_other_names_and_a_byte_order_mark(small, tmp_path):
-    small.rename(columns=dict(text='Bewertung', label='Urteil')).to_csv(tmp_path/'a.csv', index=False, encoding='utf-8-sig', sep=';')
+    small.rename(columns=dict(text='Bewertung', label='Urteil')).to_csv(tmp_path/'a.csv', index=False,
+        encoding='utf-8-sig', sep=';')
     df = read_texts(tmp_path/'a.csv', 'Bewertung', 'Urteil', sep=';')
     same(df, small)
     assert df.columns[0]=='text' and df.columns[1]=='label'
@@ -89,7 +98,8 @@ def test_undecodable_bytes_are_found_anywhere(tmp_path):
     at = len(data)
     for name,opener in (('a.csv',open), ('a.csv.gz',gzip.open), ('a.csv.xz',lzma.open)):
         with opener(tmp_path/name, 'wb') as f: f.write(data + b'caf\xe9\n')
-        with pytest.raises(ValueError, match=f'{name}: byte 0xe9 at offset {at+3} is not utf8'): read_texts(tmp_path/name)
+        with pytest.raises(ValueError, match=f'{name}: byte 0xe9 at offset {at+3} is not utf8'):
+            read_texts(tmp_path/name)
         assert read_texts(tmp_path/name, errors='replace').text.iloc[-1]=='caf\ufffd'
     (tmp_path/'b.jsonl').write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
     with pytest.raises(ValueError, match='b.jsonl: byte 0xff at offset 25'): read_texts(tmp_path/'b.jsonl')
@@ -112,14 +122,16 @@ def test_rows_are_named_by_their_index(small):
 def test_labels_asked_for_by_name_are_checked(small):
     df = small.astype(object)
     df.loc[2,'label'] = None
-    with pytest.raises(ValueError, match="label is missing in row 2 of column 'label'"): read_texts(df, label_col='label')
+    with pytest.raises(ValueError, match="label is missing in row 2 of column 'label'"):
+        read_texts(df, label_col='label')
     assert len(read_texts(df, label_col='label', drop_missing=True))==19
     assert len(read_texts(df))==20 # a half labelled table still serves a language model
     assert read_texts(df, label_col=False).columns.tolist()==['text','source']
 
 def test_huggingface_datasets(small, tmp_path):
     datasets = pytest.importorskip('datasets')
-    feats = datasets.Features(dict(text=datasets.Value('string'), label=datasets.ClassLabel(names=['negative','positive']), source=datasets.Value('string')))
+    feats = datasets.Features(dict(text=datasets.Value('string'),
+        label=datasets.ClassLabel(names=['negative','positive']), source=datasets.Value('string')))
     ds = datasets.Dataset.from_pandas(small, preserve_index=False).cast_column('label', feats['label'])
     assert ds[0]['label'] in (0,1)
     same(read_texts(ds), small)
@@ -144,7 +156,8 @@ def test_split_by_group_keeps_shares(valid):
 
 def packed(path, texts):
     for suffix,opener in (('',open),('.xz',lzma.open),('.gz',gzip.open)):
-        with opener(path/f't.jsonl{suffix}', 'wt', encoding='utf8') as f: f.writelines(json.dumps(dict(text=t))+'\n' for t in texts)
+        with opener(path/f't.jsonl{suffix}', 'wt', encoding='utf8') as f:
+            f.writelines(json.dumps(dict(text=t))+'\n' for t in texts)
 
 def test_stream_texts(tmp_path):
     texts = ['one\ntwo','drei ü','']
@@ -153,7 +166,8 @@ def test_stream_texts(tmp_path):
     for suffix in ('','.xz','.gz'): assert list(stream_texts(tmp_path/f't.jsonl{suffix}'))==texts
     assert list(stream_texts(tmp_path))==['a file']+texts*3
     assert list(stream_texts([tmp_path/'a.txt',tmp_path/'t.jsonl']))==['a file']+texts
-    with pytest.raises(ValueError, match="line 1: no text in field 'body'"): list(stream_texts(tmp_path/'t.jsonl', 'body'))
+    with pytest.raises(ValueError, match="line 1: no text in field 'body'"):
+        list(stream_texts(tmp_path/'t.jsonl', 'body'))
     with pytest.raises(FileNotFoundError, match='nowhere'): list(stream_texts(tmp_path/'nowhere'))
     (tmp_path/'bad.jsonl').write_text('{"text":"x"}\n{', encoding='utf8')
     with pytest.raises(ValueError, match='bad.jsonl, line 2: not JSON'): list(stream_texts(tmp_path/'bad.jsonl'))
@@ -176,13 +190,16 @@ def test_stream_is_the_tables_texts(small, tmp_path, suffix):
         hard.to_parquet(path)
     elif 'json' in suffix: hard.to_json(path, orient='records', lines=True)
     else: hard.to_csv(path, index=False, sep='\t' if 'tsv' in suffix else ',')
-    for col in (None, 'text', 'source', ['source','text']): assert list(stream_texts(path, col))==read_texts(path, col).text.tolist()
+    for col in (None, 'text', 'source', ['source','text']):
+        assert list(stream_texts(path, col))==read_texts(path, col).text.tolist()
 
 def test_stream_says_where(tmp_path):
     (tmp_path/'a.jsonl').write_text('{"text":"a"}\n\n{"text":null}\n')
-    with pytest.raises(ValueError, match="a.jsonl, line 3: no text in field 'text', but None"): list(stream_texts(tmp_path/'a.jsonl'))
+    with pytest.raises(ValueError, match="a.jsonl, line 3: no text in field 'text', but None"):
+        list(stream_texts(tmp_path/'a.jsonl'))
     (tmp_path/'b.jsonl').write_text('{"text":"a"}\n{"txt":"b"}\n')
-    with pytest.raises(ValueError, match="b.jsonl, line 2: no text in field 'text'"): list(stream_texts(tmp_path/'b.jsonl'))
+    with pytest.raises(ValueError, match="b.jsonl, line 2: no text in field 'text'"):
+        list(stream_texts(tmp_path/'b.jsonl'))
     (tmp_path/'c.csv').write_text('a,b\n1,2\n')
     with pytest.raises(ValueError, match='which column of .*c.csv holds the text'): list(stream_texts(tmp_path/'c.csv'))
     (tmp_path/'d.jsonl').write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
@@ -213,7 +230,8 @@ def test_imdb_without_network(monkeypatch, tmp_path):
     def untar(url): raise urllib.error.URLError('no network')
     monkeypatch.setattr(ext, 'untar_data', untar)
     with pytest.raises(ConnectionError) as e: imdb()
-    for o in (ext.URLs.IMDB, str(tmp_path/'archive'/'imdb.tgz'), 'train.jsonl.xz', 'unsup.jsonl.xz', 'train/pos'): assert o in str(e.value)
+    for o in (ext.URLs.IMDB, str(tmp_path/'archive'/'imdb.tgz'), 'train.jsonl.xz', 'unsup.jsonl.xz', 'train/pos'):
+        assert o in str(e.value)
     assert e.value.__suppress_context__
 
 def test_imdb_unpacks_an_archive_that_is_there(monkeypatch, tmp_path):
@@ -249,7 +267,8 @@ def test_settings_are_refused_by_name(small, tmp_path):
     small.to_csv(tmp_path/'a.csv', index=False)
     small.to_json(tmp_path/'a.jsonl', orient='records', lines=True)
     for f in (read_texts, lambda *args, **kwargs: list(stream_texts(*args, **kwargs))):
-        with pytest.raises(TypeError, match="has no argument 'encodin'; did you mean 'encoding'"): f(tmp_path/'a.csv', encodin='latin1')
+        with pytest.raises(TypeError, match="has no argument 'encodin'; did you mean 'encoding'"):
+            f(tmp_path/'a.csv', encodin='latin1')
     with pytest.raises(TypeError, match="did you mean 'quoting'"): read_texts(tmp_path/'a.csv', quotin=3)
     with pytest.raises(ValueError, match='sep= is for CSV and TSV files'): read_texts(tmp_path/'a.jsonl', sep=';')
     with pytest.raises(ValueError, match='which a DataFrame is not'): read_texts(small, header=None)
@@ -260,10 +279,12 @@ def test_columns_that_cannot_be_meant(small):
         with pytest.raises(ValueError, match="2 columns of the table are called 'text'"): f(twice)
     with pytest.raises(ValueError, match='named twice'): read_texts(small, 'text', 'text')
     with pytest.raises(ValueError, match='named twice'): read_texts(small, ['text','text'])
-    with pytest.raises(ValueError, match=f"the label is blank in row {small.index[1]} of column 'label'"): check_texts(small.assign(label=['a',' ']*(len(small)//2)), 'text', 'label')
+    with pytest.raises(ValueError, match=f"the label is blank in row {small.index[1]} of column 'label'"):
+        check_texts(small.assign(label=['a',' ']*(len(small)//2)), 'text', 'label')
     from ulmfit_nb.batching import TextDataLoaders
     for f in (read_texts, TextDataLoaders.from_df):
-        with pytest.raises(ValueError, match='nothing but blanks'): f(small.assign(text=' '), text_col='text', label_col='label')
+        with pytest.raises(ValueError, match='nothing but blanks'):
+            f(small.assign(text=' '), text_col='text', label_col='label')
 
 @pytest.mark.parametrize('name', ['gap.csv','gap.jsonl'])
 def test_streams_without_what_is_missing(tmp_path, name):

@@ -11,8 +11,11 @@ from fastai.text import core as fai
 from hypothesis import HealthCheck,given,settings,strategies as st
 from ulmfit_nb.numericalization import Corpus,make_vocab
 from ulmfit_nb.texts import sentences
+from ulmfit_nb.rules import *
+from ulmfit_nb.fast_tokenization import *
+from ulmfit_nb.cutting import Shapes
+from ulmfit_nb.parallel import *
 from ulmfit_nb.tokenization import *
-from ulmfit_nb.tokenization import _Numberer,_Shapes,_TokenizeWithRules
 
 def _data(name):
     "A file of the data folder, or skip"
@@ -21,7 +24,8 @@ def _data(name):
     return d/name
 
 def _imdb(every, n):
-    with lzma.open(_data('imdb/train.jsonl.xz'), 'rt', encoding='utf8') as f: return [json.loads(l)['text'] for i,l in enumerate(f) if i%every==0][:n]
+    with lzma.open(_data('imdb/train.jsonl.xz'), 'rt', encoding='utf8') as f:
+        return [json.loads(l)['text'] for i,l in enumerate(f) if i%every==0][:n]
 
 @pytest.fixture(scope='module')
 def txts(): return sentences().text.tolist()
@@ -31,13 +35,19 @@ def word(): return WordTokenizer()
 
 # --- the memo is exact ---
 
-frags = [' ', '  ', '\n', '\n\n', ' \n ', '\t', '\r\n', '\x0b', '\x0c', '\x1c', '\x1f', '\x85', '\xa0', '\u1680', '\u2003', '\u2028', '\u3000', '\u200b', '\u200f', '\ufeff', '\x00', '\x07',
-         'a', 'b', 'A', 'AB', 'Ab', 'aB', '1', '3', '33', '333', '111', '2000', '.', ',', '!', '!!!', '...', ':', ';', '(', ')', '-', '--', '—', "'", '"', '/', '#', '\\', '\\n', '\\"',
-         'xxbos', 'xxmaj ', 'xxup', ' xxrep 3 a', 'xxwrep ', 'XXUNK', 'xxfld 1 ', ':)', ':-(', ' :) ', '8)', 'a.m.', 'e.g.', 'co.', 'U.S.', "'s", '’s', "n't", "don't", 'cannot', 'and/or', "'em",
-         'word', 'word ', 'word word word ', 'Word ', 'WORD ', 'no ', 'NO ', '&amp;', '&lt;', '&nbsp;', 'nbsp;', 'quot;', '#39;', '<br />', '<unk>', ' @-@ ', ' @.@ ', '&#0;', '&#x85;', '&#12288;',
-         'É', 'é', 'ß', 'ẞ', 'İ', 'ı', 'Σ', 'ΑΣ', 'ς', 'ﬁ', 'ǅ', '²', '³', '٣', '😀', '😀😀😀', '👩‍👩‍👧', '🇩🇪', 'e\u0301', 'مرحبا', 'שלום ', '汉语', 'สวัสดี', '한국어 ', 'http://a.b/c?d=E', 'x@y.com', '1,000.50', '$5', '10km', '°C.', '▁']
+frags = [' ', '  ', '\n', '\n\n', ' \n ', '\t', '\r\n', '\x0b', '\x0c', '\x1c', '\x1f', '\x85', '\xa0', '\u1680',
+    '\u2003', '\u2028', '\u3000', '\u200b', '\u200f', '\ufeff', '\x00', '\x07',
+         'a', 'b', 'A', 'AB', 'Ab', 'aB', '1', '3', '33', '333', '111', '2000', '.', ',', '!', '!!!', '...', ':', ';',
+         '(', ')', '-', '--', '—', "'", '"', '/', '#', '\\', '\\n', '\\"',
+         'xxbos', 'xxmaj ', 'xxup', ' xxrep 3 a', 'xxwrep ', 'XXUNK', 'xxfld 1 ', ':)', ':-(', ' :) ', '8)', 'a.m.',
+         'e.g.', 'co.', 'U.S.', "'s", '’s', "n't", "don't", 'cannot', 'and/or', "'em",
+         'word', 'word ', 'word word word ', 'Word ', 'WORD ', 'no ', 'NO ', '&amp;', '&lt;', '&nbsp;', 'nbsp;',
+         'quot;', '#39;', '<br />', '<unk>', ' @-@ ', ' @.@ ', '&#0;', '&#x85;', '&#12288;',
+         'É', 'é', 'ß', 'ẞ', 'İ', 'ı', 'Σ', 'ΑΣ', 'ς', 'ﬁ', 'ǅ', '²', '³', '٣', '😀', '😀😀😀', '👩‍👩‍👧', '🇩🇪', 'e\u0301',
+         'مرحبا', 'שלום ', '汉语', 'สวัสดี', '한국어 ', 'http://a.b/c?d=E', 'x@y.com', '1,000.50', '$5', '10km', '°C.', '▁']
 mixed = st.lists(st.sampled_from(frags), max_size=40).map(''.join)
-few = st.lists(st.sampled_from([' ', '\n', 'a', 'A', '3', ':', ')', '/', '.', 'a ', ' :', '. ']), max_size=25).map(''.join)
+few = st.lists(st.sampled_from([' ', '\n', 'a', 'A', '3', ':', ')', '/', '.', 'a ', ' :', '. ']),
+    max_size=25).map(''.join)
 slow = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 
 @pytest.fixture(scope='module')
@@ -85,9 +95,11 @@ def bare():
     from spacy.tokenizer import Tokenizer as Spacy
     from spacy.vocab import Vocab
     tk = WordTokenizer().spacy
-    return _Shapes(tk, patience=0, special={}),Spacy(Vocab(), None, tk.prefix_search, tk.suffix_search, tk.infix_finditer, url_match=tk.url_match)
+    return Shapes(tk, patience=0, special={}),Spacy(Vocab(), None, tk.prefix_search, tk.suffix_search,
+        tk.infix_finditer, url_match=tk.url_match)
 
-pieces = st.lists(st.sampled_from([*"abcgkmstxz0159.,;:!?-_'\"()[]<>=/#\\&%$*+~@^|`", 'km', "'s", 'http://', '.com', 'www.', '--', '...', 'word', "n't", 'é', '…', 'a.m.']), min_size=1, max_size=12).map(''.join)
+pieces = st.lists(st.sampled_from([*"abcgkmstxz0159.,;:!?-_'\"()[]<>=/#\\&%$*+~@^|`", 'km', "'s", 'http://', '.com',
+    'www.', '--', '...', 'word', "n't", 'é', '…', 'a.m.']), min_size=1, max_size=12).map(''.join)
 
 @slow
 @given(pieces)
@@ -101,15 +113,16 @@ def test_shapes_in_other_languages(lang, txts):
     w = WordTokenizer(lang)
     memo = PieceMemo(w)
     ws = list({p for t in txts for p in t.split()})
-    for p,toks in memo._words(ws).items(): assert toks==[o.text for o in memo.direct(p)]
+    for p,toks in memo._words(ws).items(): assert toks==memo.cutter.direct(p)
 
 def test_marked_pieces_beside_others(ways):
-    for t in ("so(:) :", "(again:) )", "'' ''a", ": (x:) - (", "70:s. s :) )", "w/o /o w/ o"): assert ways[0](t)==ways[1](t)
+    for t in ("so(:) :", "(again:) )", "'' ''a", ": (x:) - (", "70:s. s :) )", "w/o /o w/ o"):
+        assert ways[0](t)==ways[1](t)
 
 def test_unreadable_patterns_leave_all_to_spacy():
     w = WordTokenizer()
     w.spacy.prefix_search = re.compile(r'(?i)^[x$]').search
-    assert PieceMemo(w).shapes(['word'])==[None]
+    assert PieceMemo(w).cutter.shapes(['word'])==[None]
     assert tokenize_texts(['Xa $5 x-y.'], tok=w)==[list(fai.tokenize1('Xa $5 x-y.', w))]
 
 def test_training_on_a_sample(txts):
@@ -133,18 +146,22 @@ def test_user_rules_and_tokenizers(txts):
         def __call__(self, items): return ([o for t in items for o in t.split('e')] for _ in [0])
     assert not PieceMemo.fits(Mine(), text_proc_rules)
     rules = [*text_proc_rules[:-1], partial(lowercase, add_eos=True)]
-    assert tokenize_texts(txts[:50], rules=rules)==fai.tokenize_texts(txts[:50], n_workers=0, rules=[*fai.defaults.text_proc_rules[:-1], partial(fai.lowercase, add_eos=True)])
+    assert tokenize_texts(txts[:50], rules=rules)==fai.tokenize_texts(txts[:50], n_workers=0,
+        rules=[*fai.defaults.text_proc_rules[:-1], partial(fai.lowercase, add_eos=True)])
     assert tokenize_texts(txts[:50], tok=fai.WordTokenizer())==fai.tokenize_texts(txts[:50], n_workers=0)
-    assert tokenize_texts(txts[:9], tok=fai.BaseTokenizer())==fai.tokenize_texts(txts[:9], tok=fai.BaseTokenizer(), n_workers=0)
+    assert tokenize_texts(txts[:9], tok=fai.BaseTokenizer())==fai.tokenize_texts(txts[:9], tok=fai.BaseTokenizer(),
+        n_workers=0)
 
 def test_changing_the_default_list_is_noticed(monkeypatch):
     monkeypatch.setattr('ulmfit_nb.tokenization.text_proc_rules', [*text_proc_rules, str.upper])
     assert list(tokenize1('a b'))==['XXBOS','A','B']
 
-@pytest.mark.parametrize('t', ['', ' ', '\n\t\u3000', 'xxbos', 'x'*100_000, 'Ab1'*30_000, 'a b'*20_000, ' '*100_000, '\n'*50_000+'a', '/'*3000, '👩‍👩‍👧'*2000, '1 '*5000, 'a\x85'*3000])
+@pytest.mark.parametrize('t', ['', ' ', '\n\t\u3000', 'xxbos', 'x'*100_000, 'Ab1'*30_000, 'a b'*20_000, ' '*100_000,
+    '\n'*50_000+'a', '/'*3000, '👩‍👩‍👧'*2000, '1 '*5000, 'a\x85'*3000])
 def test_extreme_texts(ways, t): assert ways[0](t)==ways[1](t)
 
-marks = [*'!?.,;:\'"()[]{}<>=+-*/#$%&@^_~`|\\', *'…—–’“”«»¿¡€£°²·•▁', '\u200d', '\ufeff', '😀', '❤️', '🇩🇪', 'é', 'e\u0301', 'ﷺ', '汉', 'ก', 'א', 'a', 'A', 'İ', '1', '٣']
+marks = [*'!?.,;:\'"()[]{}<>=+-*/#$%&@^_~`|\\', *'…—–’“”«»¿¡€£°²·•▁', '\u200d', '\ufeff', '😀', '❤️', '🇩🇪', 'é',
+    'e\u0301', 'ﷺ', '汉', 'ก', 'א', 'a', 'A', 'İ', '1', '٣']
 
 single = [o for o in marks if len(o)==1] # of two in turn see below
 
@@ -157,7 +174,8 @@ def test_a_run_of_one_sign(ways, c):
         assert time.process_time()-start<5
         assert toks==ways[1](t)
 
-@pytest.mark.parametrize('c', ['!?', '=-', '"\'', '😀😁', '()', ').', '$…', ':)', 'a,', '.a', "'s", 'é!', '1.', '(a', ':-)/'])
+@pytest.mark.parametrize('c', ['!?', '=-', '"\'', '😀😁', '()', ').', '$…', ':)', 'a,', '.a', "'s", 'é!', '1.', '(a',
+    ':-)/'])
 def test_signs_in_turn(ways, c):
     "spaCy needs minutes for 10,000 of them, and hundreds are enough to compare"
     for t in (c*150, 'x'+c*150+'x'): assert ways[0](t)==ways[1](t)
@@ -172,7 +190,9 @@ def odd_text(seed):
     def run(): return r.choice(single)*r.choice((1, 1, 2, 3, 4, 7, 60, 1000, r.randrange(1, 20_000)))
     def turn(): return ''.join(r.choices(marks, k=r.randrange(2, 4)))*r.randrange(1, 40)
     def mess(): return ''.join(r.choices(marks, k=r.randrange(1, 40)))
-    def points(): return ''.join(chr(r.choice((r.randrange(1, 0x3000), r.randrange(1, 0xd800), r.randrange(0xe000, 0x110000)))) for _ in range(r.randrange(1, 30)))
+    def points():
+        return ''.join(chr(r.choice((r.randrange(1, 0x3000), r.randrange(1, 0xd800), r.randrange(0xe000, 0x110000))))
+            for _ in range(r.randrange(1, 30)))
     def words(): return ' '.join(r.choices(frags, k=r.randrange(1, 30)))
     parts = [r.choice((run, turn, mess, points, words, words))() for _ in range(r.randrange(1, 6))]
     return r.choice(('', ' ', '\n', '\xa0', ' a ')).join(parts)
@@ -211,7 +231,7 @@ def test_many_texts_at_once(ways, ts):
 def test_memos_are_bounded(txts):
     "New words without end: what is remembered stays under its limit and one chunk"
     memo = PieceMemo(WordTokenizer(), max_pieces=500)
-    memo.shapes.max_shapes = 100
+    memo.cutter.shapes.max_shapes = 100
     for i in range(40):
         memo.many([f'w{i}x{j} a{j}-b{i}.' for j in range(50)])
         assert len(memo.places)<700 and len(memo.toks)<1000 and len(memo.flat)<1500
@@ -224,25 +244,29 @@ def test_progress_only_where_somebody_looks(txts, capsys, monkeypatch):
     monkeypatch.setattr('fastprogress.fastprogress.progress_bar', Bar)
     tokenize_texts(txts[:20], progress=True) # into a file or a pipe
     assert capsys.readouterr().out=='' and moved==[]
-    monkeypatch.setattr(importlib.import_module('ulmfit_nb.tokenization'), 'on_screen', lambda: True)
+    monkeypatch.setattr(importlib.import_module('ulmfit_nb.parallel'), 'on_screen', lambda: True)
     tokenize_texts(txts[:20])
     assert moved==[]
     tokenize_texts(txts[:20], progress=True)
     assert moved==[(0,20),(20,20)]
 
 def test_rules_at_speed_for_other_tokenizers(txts):
-    for tok in (CharTokenizer(), fai.BaseTokenizer()): assert tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok)==fai.tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok, n_workers=0)
+    for tok in (CharTokenizer(), fai.BaseTokenizer()):
+        assert tokenize_texts(txts[:200]+['', ' a\n\nb'], tok=tok)==fai.tokenize_texts(txts[:200]+['', ' a\n\nb'],
+            tok=tok, n_workers=0)
 
 def test_no_text_names_its_place():
     with pytest.raises(ValueError, match=r"document 2 \('None'\)"): tokenize_texts(['a','b',None])
 
 # --- subwords ---
 
-@pytest.mark.parametrize('kw', [dict(vocab_sz=200), dict(vocab_sz=1000), dict(), dict(vocab_sz=600, model_type='bpe'), dict(vocab_sz=100, model_type='char'), dict(max_vocab_sz=500), dict(lang='zh')])
+@pytest.mark.parametrize('kw', [dict(vocab_sz=200), dict(vocab_sz=1000), dict(), dict(vocab_sz=600, model_type='bpe'),
+    dict(vocab_sz=100, model_type='char'), dict(max_vocab_sz=500), dict(lang='zh')])
 def test_subwords_equal_fastai(kw, txts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rules = [fai.fix_html] + [lambda t: t + '\nline two\r\n\n three\u2028x']
-    ours,theirs = SubwordTokenizer(**kw).setup(txts[:1500], rules),fai.SubwordTokenizer(**kw, cache_dir=tmp_path/'theirs')
+    ours,theirs = SubwordTokenizer(**kw).setup(txts[:1500], rules),fai.SubwordTokenizer(**kw,
+        cache_dir=tmp_path/'theirs')
     assert sorted(os.listdir())==['theirs']
     theirs.setup(L(txts[:1500]), rules)
     assert ours.vocab==[theirs.tok.id_to_piece(i) for i in range(theirs.tok.get_piece_size())]
@@ -251,10 +275,13 @@ def test_subwords_equal_fastai(kw, txts, tmp_path, monkeypatch):
 def test_more_characters_than_a_quarter_of_the_words(tmp_path):
     "fastai stops at such texts; the default size grows to what the characters need, a size that was asked for does not"
     ts = [' '.join(chr(0xac00+7*i+j) for j in range(5)) for i in range(60)]
-    with pytest.raises(RuntimeError, match='required_chars'): fai.SubwordTokenizer('ko', cache_dir=tmp_path).setup(L(ts))
+    with pytest.raises(RuntimeError, match='required_chars'):
+        fai.SubwordTokenizer('ko', cache_dir=tmp_path).setup(L(ts))
     sp = SubwordTokenizer('ko').setup(iter(ts))
-    assert len(sp.vocab)>=len({c for t in ts for c in t if c!=' '})*.99 and Tokenizer(sp, rules=[]).to_text(Tokenizer(sp, rules=[])(ts[3]))==ts[3]
-    with pytest.raises(ValueError, match=r'vocab_sz=50 is too small: the characters of these texts take \d+ pieces'): SubwordTokenizer('ko', vocab_sz=50).setup(ts)
+    assert len(sp.vocab)>=len({c for t in ts for c in t if c!=' '})*.99 and Tokenizer(sp,
+        rules=[]).to_text(Tokenizer(sp, rules=[])(ts[3]))==ts[3]
+    with pytest.raises(ValueError, match=r'vocab_sz=50 is too small: the characters of these texts take \d+ pieces'):
+        SubwordTokenizer('ko', vocab_sz=50).setup(ts)
 
 def test_nothing_is_learned_from_a_single_text_by_accident():
     with pytest.raises(ValueError, match='call setup'): Tokenizer(SubwordTokenizer(vocab_sz=50))('a text')
@@ -277,7 +304,8 @@ def test_bytes_for_unknown_characters(txts):
 
 @pytest.mark.parametrize('lang', ['zh','ja','ko','tr','de','th'])
 def test_languages_of_the_world(lang):
-    ts = ['ฉันชอบหนังเรื่องนี้มาก', 'หนังเรื่องนี้ไม่สนุกเลย', 'นักแสดงเล่นดีมาก'] if lang=='th' else importlib.import_module(f'spacy.lang.{lang}.examples').sentences
+    ts = ['ฉันชอบหนังเรื่องนี้มาก', 'หนังเรื่องนี้ไม่สนุกเลย',
+        'นักแสดงเล่นดีมาก'] if lang=='th' else importlib.import_module(f'spacy.lang.{lang}.examples').sentences
     sub = Tokenizer(SubwordTokenizer(lang, vocab_sz=500), rules=[lowercase])
     toks = tokenize_texts(ts, tok=sub.tok, rules=sub.rules)
     assert all(len(o)>2 for o in toks)
@@ -291,11 +319,14 @@ def test_missing_language_package(lang, package):
     with pytest.raises(ImportError, match=f"spaCy needs one more package for lang='{lang}'"): WordTokenizer(lang)
 
 def test_unknown_language():
-    with pytest.raises(ValueError, match=r"spaCy has no language 'klingon'; it has af .* zh\. SubwordTokenizer works for any"): WordTokenizer('klingon')
+    with pytest.raises(ValueError,
+        match=r"spaCy has no language 'klingon'; it has af .* zh\. SubwordTokenizer works for any"):
+        WordTokenizer('klingon')
 
 @pytest.mark.parametrize('sep', [' ', ''], ids=['spaces','none'])
 def test_long_lines_are_learned_from(txts, sep):
-    "SentencePiece leaves out lines of more than 4,192 bytes without a word; here a long line teaches what its parts teach"
+    """SentencePiece leaves out lines of more than 4,192 bytes without a word; here a long line teaches what its parts
+    teach"""
     rng = random.Random(0)
     words = ['qwx'+''.join(rng.choices('abcd', k=3)) for _ in range(60)]
     long = [sep.join(rng.choices(words, k=1500)) for _ in range(8)]
@@ -325,7 +356,8 @@ def test_defaults_of_fastai_are_asked(monkeypatch):
     assert list(tokenize1(t))==list(fai.tokenize1(t, fai.WordTokenizer()))
     monkeypatch.undo()
     monkeypatch.setattr(fai.defaults, 'text_spec_tok', [*text_spec_tok, 'a/b'])
-    assert WordTokenizer().special_toks==CharTokenizer().special_toks==SubwordTokenizer().special_toks==fai.WordTokenizer('en').special_toks
+    assert WordTokenizer().special_toks==CharTokenizer().special_toks==SubwordTokenizer(
+        ).special_toks==fai.WordTokenizer('en').special_toks
     assert make_vocab(Counter())[:10]==[*text_spec_tok, 'a/b']
     monkeypatch.undo()
     assert Tokenizer().rules==L(text_proc_rules) and PieceMemo.fits(WordTokenizer(), Tokenizer().rules)
@@ -344,25 +376,31 @@ def _fragile(t):
 
 @pytest.mark.parametrize('n', [1,2])
 def test_error_names_the_document(n):
-    with pytest.raises(ValueError, match=r"document 701 \('a bomb'\): RuntimeError: tick"): tokenize_texts(['x']*701+['a bomb']+['x']*300, n_workers=n, rules=[_fragile], tok=BaseTokenizer())
+    with pytest.raises(ValueError, match=r"document 701 \('a bomb'\): RuntimeError: tick"):
+        tokenize_texts(['x']*701+['a bomb']+['x']*300, n_workers=n, rules=[_fragile], tok=BaseTokenizer())
 
 def test_a_lambda_cannot_travel():
-    with pytest.raises(ValueError, match='define it in a module, or use n_workers=1'): tokenize_texts(['a'], n_workers=2, rules=[lambda t: t])
+    with pytest.raises(ValueError, match='define it in a module, or use n_workers=1'):
+        tokenize_texts(['a'], n_workers=2, rules=[lambda t: t])
 
 def test_imports_are_light():
     "Neither this module nor a worker needs torch or fastai"
     code = "import sys, ulmfit_nb.numericalization; print([m for m in ('torch','fastai','spacy') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, '-c', code], text=True).strip()=='[]'
-    job = pickle.dumps(_Numberer(_TokenizeWithRules())).hex()
-    code = ("import sys; from ulmfit_nb.tokenization import _start_worker,_run_chunk; _start_worker(bytes.fromhex(sys.argv[1]));"
+    job = pickle.dumps(Numberer(TokenizeWithRules())).hex()
+    code = ("import sys; from ulmfit_nb.parallel import _start_worker,_run_chunk; "
+        "_start_worker(bytes.fromhex(sys.argv[1]));"
             "print(_run_chunk(0, ['Hi there'])[0], [m for m in ('torch','fastai') if m in sys.modules])")
-    assert subprocess.check_output([sys.executable, '-c', code, job], text=True).strip()=="['xxbos', 'xxmaj', 'hi', 'there'] []"
+    assert subprocess.check_output([sys.executable, '-c', code, job],
+        text=True).strip()=="['xxbos', 'xxmaj', 'hi', 'there'] []"
 
 # --- back to text ---
 
 def test_decode_goes_back(txts):
     tkn = Tokenizer(BaseTokenizer(), rules=text_proc_rules)
-    def keeps(w): return w.isalpha() and w.isascii() and (w.islower() or len(w)>1 and (w.istitle() or w.isupper())) and not re.search(r'(.)\1\1', w)
+    def keeps(w):
+        return w.isalpha() and w.isascii() and (w.islower() or len(w)>1
+            and (w.istitle() or w.isupper())) and not re.search(r'(.)\1\1', w)
     plain = [' '.join(filter(keeps, t.split())) for t in txts]
     assert [tkn.to_text(tkn(t)) for t in plain]==plain
 

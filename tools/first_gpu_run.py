@@ -1,24 +1,30 @@
-"""The first ten minutes on a graphics card: what has to hold there, from the versions to a step at full size, each with its verdict and figures.
+"""The first ten minutes on a graphics card: what has to hold there, from the versions to a step at full size, each
+with its verdict and figures.
 
     python tools/first_gpu_run.py --out first_gpu_run                    # everything, on bundled sentences
-    python tools/first_gpu_run.py --out first_gpu_run --imdb FOLDER      # the last steps on real reviews: FOLDER holds train, test and unsup as JSON lines
+    # the last steps on real reviews: FOLDER holds train, test and unsup as JSON lines
+    python tools/first_gpu_run.py --out first_gpu_run --imdb FOLDER
     python tools/first_gpu_run.py --out first_gpu_run --only losses full # some steps alone
 
-Every step is a line of OUT/log.jsonl, written when it is over: `verdict` is `ok`, `failed` (with the error) or `skipped` (with the reason), and figures. The steps go on after one that failed;
-the exit code says whether any did. Without a card the same steps run on the CPU at sizes that take a minute or two, and what says nothing there is skipped."""
+Every step is a line of OUT/log.jsonl, written when it is over: `verdict` is `ok`, `failed` (with the error) or
+`skipped` (with the reason), and figures. The steps go on after one that failed; the exit code says whether any did.
+Without a card the same steps run on the CPU at sizes that take a minute or two, and what says nothing there is
+skipped."""
 import argparse, gc, json, lzma, math, signal, subprocess, sys, time, traceback, warnings
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np, torch
 from fastai.basics import Callback, CancelFitException, DataLoaders, set_seed
 import ulmfit_nb.generation # gives language models `generate`
-from ulmfit_nb.awd_lstm import AWD_LSTM, WeightDropLSTM, awd_lstm_lm_config, best_precision, get_language_model, has_bf16, pick_device
+from ulmfit_nb.awd_lstm import AWD_LSTM, WeightDropLSTM, awd_lstm_lm_config, get_language_model
 from ulmfit_nb.batching import LMDataLoader
-from ulmfit_nb.language_model import language_model_learner, load_language_model, read_meta
+from ulmfit_nb.files import read_meta
+from ulmfit_nb.inference import best_precision, has_bf16, pick_device
+from ulmfit_nb.language_model import language_model_learner, load_language_model
 from ulmfit_nb.pretraining import lm_loss
 from ulmfit_nb.texts import sentences
 
-tools = Path(__file__).parent
+experiments = Path(__file__).resolve().parent.parent/'experiments'
 
 class Skip(Exception): "A step that says nothing here"
 
@@ -29,7 +35,8 @@ def learner(device, vocab_sz, config, bs, seq_len, n_tokens, drop_mult=1., seed=
     words[1::2] = (words[::2][:len(words[1::2])]*7+3)%vocab_sz # every other word follows from the one before
     ids = torch.from_numpy(words.astype(np.int64))
     cut = max(bs*seq_len, n_tokens//20)
-    dls = DataLoaders(LMDataLoader([ids[cut:]], bs=bs, seq_len=seq_len, device=device), LMDataLoader([ids[:cut]], bs=bs, seq_len=seq_len, device=device), device=device)
+    dls = DataLoaders(LMDataLoader([ids[cut:]], bs=bs, seq_len=seq_len, device=device),
+        LMDataLoader([ids[:cut]], bs=bs, seq_len=seq_len, device=device), device=device)
     dls.vocab = [str(i) for i in range(vocab_sz)]
     set_seed(seed)
     return language_model_learner(dls, AWD_LSTM, config=config, drop_mult=drop_mult, pretrained=False)
@@ -60,7 +67,8 @@ class Watch(Callback):
         return time.perf_counter()
     def figures(self):
         def last(d): return {k.split('.')[2]:float(v[-1]) for k,v in d.items()}
-        return dict(tokens_per_second=round(self.tokens/self.seconds), gradient_norms=last(self.norms), zero_gradients=last(self.zeros), loss=float(self.loss))
+        return dict(tokens_per_second=round(self.tokens/self.seconds), gradient_norms=last(self.norms),
+            zero_gradients=last(self.zeros), loss=float(self.loss))
 
 class Run:
     "The steps, in their order"
@@ -74,18 +82,25 @@ class Run:
 
     def versions(self):
         p = torch.cuda.get_device_properties(0) if self.gpu else None
-        card = dict(gpu=p.name, memory_gb=round(p.total_memory/1e9, 1), capability=f'{p.major}.{p.minor}') if self.gpu else dict(gpu=None)
-        return dict({o:version(o) for o in ('ulmfit-nb','torch','fastai','numpy')}, python=sys.version.split()[0], cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), **card,
-            has_bf16=has_bf16(self.device), best_precision=best_precision(self.device), tf32=torch.backends.cudnn.allow_tf32)
+        card = dict(gpu=p.name, memory_gb=round(p.total_memory/1e9, 1),
+            capability=f'{p.major}.{p.minor}') if self.gpu else dict(gpu=None)
+        return dict({o:version(o) for o in ('ulmfit-nb','torch','fastai','numpy')}, python=sys.version.split()[0],
+            cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), **card,
+            has_bf16=has_bf16(self.device), best_precision=best_precision(self.device),
+            tf32=torch.backends.cudnn.allow_tf32)
 
     def lstm_dtype(self):
         "In what an LSTM computes under autocast: PyTorch's own, and ours"
         res,x = {},torch.randn(4, 10, 32, device=self.device)
         state = [torch.zeros(1, 4, 32, device=self.device) for _ in range(2)]
-        for name,layer in (('torch', torch.nn.LSTM(32, 32, batch_first=True)), ('ours', WeightDropLSTM(32, 32, weight_p=.1))):
+        for name,layer in (('torch', torch.nn.LSTM(32, 32, batch_first=True)),
+            ('ours', WeightDropLSTM(32, 32, weight_p=.1))):
             for k in self.formats()[1:]:
-                with torch.autocast(self.device.type, dtype=self.dtype(k)): res[f'{name} {k}'] = str(layer.to(self.device)(x, state)[0].dtype).removeprefix('torch.')
-        if self.gpu: assert (res['ours fp16'],res['ours bf16'])==('float16','bfloat16'), f'the LSTM is not in the format that was asked for: {res}'
+                with torch.autocast(self.device.type, dtype=self.dtype(k)):
+                    res[f'{name} {k}'] = str(layer.to(self.device)(x, state)[0].dtype).removeprefix('torch.')
+        if self.gpu:
+            right = res['ours fp16']=='float16' and res['ours bf16']=='bfloat16'
+            assert right, f'the LSTM is not in the format that was asked for: {res}'
         return res
 
     def bf16_lengths(self):
@@ -95,7 +110,8 @@ class Run:
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             for bs,n in ((64,70), (64,69), (17,72), (3,1), (1,500), (128,5)):
-                x,state = torch.randn(bs, n, 400, device=self.device),[torch.zeros(1, bs, layer.hidden_size, device=self.device) for _ in range(2)]
+                x = torch.randn(bs, n, 400, device=self.device)
+                state = [torch.zeros(1, bs, layer.hidden_size, device=self.device) for _ in range(2)]
                 want = layer(x, state)[0]
                 with torch.autocast(self.device.type, dtype=torch.bfloat16): got = layer(x, state)[0]
                 got.float().mean().backward()
@@ -113,7 +129,8 @@ class Run:
             model.to(device).zero_grad()
             model.reset()
             with torch.autocast(device.type, dtype=self.dtype(precision), enabled=precision!='fp32'):
-                loss = torch.nn.functional.cross_entropy(model(x.to(device))[0].float().flatten(0, 1), y.to(device).flatten())
+                loss = torch.nn.functional.cross_entropy(model(x.to(device))[0].float().flatten(0, 1),
+                    y.to(device).flatten())
             (loss*scale).backward()
             return {k:p.grad.float().cpu()/scale for k,p in model.named_parameters()}
         want,res = grads(torch.device('cpu'), 'fp32'),{}
@@ -125,8 +142,9 @@ class Run:
 
     def losses(self):
         "The same training in each format"
-        config,size = (dict(emb_sz=200, n_hid=400), dict(vocab_sz=5000, bs=32, seq_len=50, n_tokens=400_000)) if self.gpu else (dict(emb_sz=32, n_hid=48), dict(vocab_sz=200, bs=8, seq_len=20, n_tokens=16_000))
-        res = {}
+        config,size,res = dict(emb_sz=32, n_hid=48),dict(vocab_sz=200, bs=8, seq_len=20, n_tokens=16_000),{}
+        if self.gpu:
+            config,size = dict(emb_sz=200, n_hid=400),dict(vocab_sz=5000, bs=32, seq_len=50, n_tokens=400_000)
         for k in self.formats():
             learn = learner(self.device, config=config, drop_mult=.1, **size).to_precision(k)
             quietly(learn, lambda: learn.fit_one_cycle(1, 1e-2))
@@ -139,9 +157,12 @@ class Run:
     def pretrain(self):
         "`ulmfit pretrain`, interrupted and called again, then used"
         file,out = self.out/'texts.jsonl',self.out/'pretrained'
-        file.write_text('\n'.join(json.dumps(dict(text=o)) for o in sentences().text[:1500 if self.gpu else 400]), encoding='utf8')
-        args = [sys.executable, '-W', 'ignore', '-m', 'ulmfit_nb', 'pretrain', str(file), '--out', str(out), '--size', 'compact' if self.gpu else 'tiny', '--vocab-sz', '2000', '--bs', '16',
-            '--seq-len', '20', '--epochs', '8' if self.gpu else '3', '--log-every', '5', '--checkpoint', '.2', '--device', str(self.device)]
+        file.write_text('\n'.join(json.dumps(dict(text=o)) for o in sentences().text[:1500 if self.gpu else 400]),
+            encoding='utf8')
+        size,epochs = ('compact','8') if self.gpu else ('tiny','3')
+        args = [sys.executable, '-W', 'ignore', '-m', 'ulmfit_nb', 'pretrain', str(file), '--out', str(out),
+            '--size', size, '--vocab-sz', '2000', '--bs', '16', '--seq-len', '20', '--epochs', epochs,
+            '--log-every', '5', '--checkpoint', '.2', '--device', str(self.device)]
         log = out/'log.jsonl'
         def lines(): return [json.loads(o) for o in log.read_text(encoding='utf8').splitlines()] if log.exists() else []
         p = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -156,7 +177,8 @@ class Run:
         assert not again.returncode, again.stderr[-2000:]
         learn = load_language_model(out/'model')
         assert not stopped or any(o.get('event')=='resumed' for o in lines()), 'it began anew'
-        return dict(interrupted=stopped, **{k:read_meta(out/'model'/'model.json')['pretraining'][k] for k in ('valid_loss','tokens','seconds')}, writes=learn.generate(['the food'], 8, seed=1)[0])
+        return dict(interrupted=stopped, **{k:read_meta(out/'model'/'model.json')['pretraining'][k]
+            for k in ('valid_loss','tokens','seconds')}, writes=learn.generate(['the food'], 8, seed=1)[0])
 
     def reviews(self):
         "The folder of reviews, or bundled sentences in its place"
@@ -165,25 +187,30 @@ class Run:
         d.mkdir(exist_ok=True)
         df = sentences().sample(frac=1, random_state=0)
         for i,(name,labelled) in enumerate((('train',True), ('test',True), ('unsup',False))):
-            rows = [dict(id=k, label=r.label[:3] if labelled else 'unsup', rating=0, movie=f'{name}{k//4}', text=r.text) for k,r in enumerate(df[i*400:(i+1)*400].itertuples())]
+            rows = [dict(id=k, label=r.label[:3] if labelled else 'unsup', rating=0, movie=f'{name}{k//4}', text=r.text)
+                for k,r in enumerate(df[i*400:(i+1)*400].itertuples())]
             with lzma.open(d/f'{name}.jsonl.xz', 'wt', encoding='utf8') as f: f.write('\n'.join(map(json.dumps, rows)))
         return d
 
     def script(self, name, out, *more):
-        "A script of this folder, and the lines of its log"
-        r = subprocess.run([sys.executable, '-W', 'ignore', str(tools/name), str(self.reviews()), '--out', str(out), *more], capture_output=True, text=True, timeout=900)
+        "A script of `experiments`, and the lines of its log"
+        args = [sys.executable, '-W', 'ignore', str(experiments/name), str(self.reviews()), '--out', str(out), *more]
+        r = subprocess.run(args, capture_output=True, text=True, timeout=900)
         assert not r.returncode, r.stderr[-2000:]
-        return [json.loads(o) for o in (out/'log.jsonl' if out.suffix!='.jsonl' else out).read_text(encoding='utf8').splitlines()]
+        log = out if out.suffix=='.jsonl' else out/'log.jsonl'
+        return [json.loads(o) for o in log.read_text(encoding='utf8').splitlines()]
 
     def imdb_small(self):
-        "tools/imdb.py --small: every step from reviews to classifiers"
+        "experiments/imdb.py --small: every step from reviews to classifiers"
         rows = self.script('imdb.py', self.out/'imdb', '--pretrained', 'none', '--small', '--lm-epochs', '1')
-        return dict(jobs=[o['job'] for o in rows], device=rows[-2].get('device'), seconds_of=[o['seconds'] for o in rows])
+        return dict(jobs=[o['job'] for o in rows], device=rows[-2].get('device'),
+            seconds_of=[o['seconds'] for o in rows])
 
     def full(self):
         "Twenty steps of the full model, 256 rows of 70 tokens, in both formats of 16 bits"
         config = dict(awd_lstm_lm_config) if self.gpu else dict(emb_sz=40, n_hid=80)
-        size = dict(vocab_sz=30000, bs=256, seq_len=70, n_tokens=256*70*30) if self.gpu else dict(vocab_sz=500, bs=8, seq_len=20, n_tokens=8*20*12)
+        size = dict(vocab_sz=500, bs=8, seq_len=20, n_tokens=8*20*12)
+        if self.gpu: size = dict(vocab_sz=30000, bs=256, seq_len=70, n_tokens=256*70*30)
         res = {} if self.gpu else dict(note='no card: a small model, five steps')
         for k in self.formats()[1:]:
             gc.collect()
@@ -193,16 +220,20 @@ class Run:
             res[k] = watch.figures()
             if self.gpu: res[k]['peak_gb'] = round(torch.cuda.max_memory_allocated()/1e9, 2)
             zero = max(res[k]['zero_gradients'].values())
-            assert math.isfinite(res[k]['loss']) and zero<.2, f'{k}: {zero:.0%} of the gradients of an LSTM are zero, loss {res[k]["loss"]}'
+            loss = res[k]['loss']
+            assert math.isfinite(loss) and zero<.2, f'{k}: {zero:.0%} of the gradients of an LSTM are zero, loss {loss}'
             del learn,watch
         return res
 
     def beside_fastai(self):
-        "tools/side_by_side.py on this card"
+        "experiments/side_by_side.py on this card"
         real = self.gpu and self.imdb
-        rows = self.script('side_by_side.py', self.out/'side_by_side.jsonl', *(['--texts', '4000', '--labelled', '1500', '--epochs', '1'] if real else ['--small']))
-        res = {f"{o['job']}: {o['side']}":dict(tokens_per_second=round(o['tokens_per_second']), valid_loss=o['valid_loss'][-1], peak_gb=o['peak_gb']) for o in rows if o['job']!='profile'}
-        return dict(res, milliseconds=rows[-1]['milliseconds'], **({} if real else dict(note='bundled sentences and a small model: speeds say nothing. Give --imdb FOLDER')))
+        rows = self.script('side_by_side.py', self.out/'side_by_side.jsonl',
+            *(['--texts', '4000', '--labelled', '1500', '--epochs', '1'] if real else ['--small']))
+        res = {f"{o['job']}: {o['side']}":dict(tokens_per_second=round(o['tokens_per_second']),
+            valid_loss=o['valid_loss'][-1], peak_gb=o['peak_gb']) for o in rows if o['job']!='profile'}
+        if not real: res['note'] = 'bundled sentences and a small model: speeds say nothing. Give --imdb FOLDER'
+        return dict(res, milliseconds=rows[-1]['milliseconds'])
 
 steps = ['versions','lstm_dtype','bf16_lengths','gradients','losses','pretrain','imdb_small','full','beside_fastai']
 needs_gpu = dict(lstm_dtype='on a CPU PyTorch chooses as asked')
@@ -214,17 +245,21 @@ def main(args=None):
     p.add_argument('--only', nargs='+', choices=steps, default=steps)
     a = p.parse_args(args)
     run,failed = Run(a.out, a.imdb),False
-    print(f'on {torch.cuda.get_device_name() if run.gpu else "the CPU: no card was found"}; log in {run.out/"log.jsonl"}', flush=True)
+    print(f'on {torch.cuda.get_device_name() if run.gpu else "the CPU: no card was found"}; log in '
+        f'{run.out/"log.jsonl"}', flush=True)
     for name in [o for o in steps if o in a.only]:
         start,row = time.perf_counter(),dict(step=name, device=str(run.device))
         try:
             if not run.gpu and name in needs_gpu: raise Skip(needs_gpu[name])
             row.update(verdict='ok', **getattr(run, name)())
         except Skip as e: row.update(verdict='skipped', why=str(e))
-        except Exception as e: row.update(verdict='failed', error=f'{type(e).__name__}: {e}', trace=traceback.format_exc()[-3000:])
+        except Exception as e:
+            row.update(verdict='failed', error=f'{type(e).__name__}: {e}', trace=traceback.format_exc()[-3000:])
         row['seconds'],failed = round(time.perf_counter()-start, 1),failed or row['verdict']=='failed'
         with open(run.out/'log.jsonl', 'a', encoding='utf8') as f: f.write(json.dumps(row)+'\n')
-        print(f"{row['verdict']:8} {name:14} {row['seconds']:6.1f} s  " + json.dumps({k:v for k,v in row.items() if k not in ('step','device','verdict','seconds','trace')})[:600], flush=True)
+        print(f"{row['verdict']:8} {name:14} {row['seconds']:6.1f} s  "
+            + json.dumps({k:v for k,v in row.items() if k not in ('step','device','verdict','seconds','trace')})[:600],
+            flush=True)
     raise SystemExit(int(failed))
 
 if __name__=='__main__': main()

@@ -23,7 +23,8 @@ def render(nb):
     for c in nb['cells']:
         flags,src = directives(''.join(c['source']))
         if 'hide' in flags or not src: continue
-        if c['cell_type']=='markdown': parts.append(re.sub(r'\]\(([\w-]+\.ipynb)', r'](nbs/\1', src).replace('](../', ']('))
+        if c['cell_type']=='markdown':
+            parts.append(re.sub(r'\]\(((?:\w+/)?[\w-]+\.ipynb)', r'](nbs/\1', src).replace('](../', ']('))
         elif c['cell_type']=='code':
             if 'echo: false' not in flags: parts.append(f'```python\n{src}\n```')
             parts += filter(None, map(output, c['outputs']))
