@@ -61,6 +61,7 @@ nbs: $(VENV)/.installed-dev
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/nbdev-clean
 	$(VENV)/bin/chkstyle nbs ulmfit_nb
+	$(PY) tools/check.py
 
 wheel: $(VENV)/.installed-dev
 	$(PY) -m build --no-isolation --outdir dist
@@ -72,4 +73,4 @@ wiki-en: $(VENV)/.installed-dev
 
 clean:
 	rm -rf build dist *.egg-info _proc _docs docs/_build .pytest_cache .hypothesis
-	find nbs tests tools ulmfit_nb -name __pycache__ -type d -prune -exec rm -rf {} +
+	find nbs tests tools experiments ulmfit_nb -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,29 +1,38 @@
 """The reference pages: every name in a module's `__all__`, with a table of its parameters from their docments.
 
-The docments are read by fastcore. Its own table (`DocmentTbl`) is not used because it leaves out a column that is empty and a function without comments, and shows Typer's
-options and default objects by their address in memory. Sphinx's autodoc is not used because it doesn't know docments. What is written here are Sphinx's Python directives, so
-that index, search and the contents on the right come from Sphinx."""
+The docments are read by fastcore. Its own table (`DocmentTbl`) is not used because it leaves out a column that is
+empty and a function without comments, and shows Typer's options and default objects by their address in memory.
+Sphinx's autodoc is not used because it doesn't know docments. What is written here are Sphinx's Python directives,
+so that index, search and the contents on the right come from Sphinx."""
 import ast, importlib, inspect, re
 from functools import cache, partial
 from pathlib import Path
-from build import root
+from build import notebooks, page_name, root
 
-modules = [p.stem for p in sorted((root/'nbs').glob('[0-9]*.ipynb')) for p in [root/'ulmfit_nb'/f"{re.sub(r'^[0-9]+[a-z]?_', '', p.stem)}.py"] if p.exists()]
+modules = [page_name(p) for p in notebooks() if (root/'ulmfit_nb'/f'{page_name(p)}.py').exists()]
 
 values = { # what is no function and no class has no docstring: what it means stands here
-    'UNK':'The token that stands for a word outside the vocabulary.', 'PAD':'The token that fills up a batch of documents of different lengths.',
-    'BOS':'The token at the beginning of every text.', 'EOS':'The token at the end of a text; the default rules never write it.',
-    'FLD':'The token before each column where several columns make one text.', 'TK_REP':'The token before a count and a character that was repeated.',
-    'TK_WREP':'The token before a count and a word that was repeated.', 'TK_UP':'The token before a word that was written in capitals.',
-    'TK_MAJ':'The token before a word that began with a capital.', 'text_spec_tok':'The special tokens, in the order in which they open every vocabulary.',
-    'text_proc_rules':'The rules that a text goes through before it is cut into tokens.', 'text_postproc_rules':'The rules that the tokens go through afterwards.',
+    'UNK':'The token that stands for a word outside the vocabulary.', 'PAD':'The token that fills up a batch of '
+    'documents of different lengths.',
+    'BOS':'The token at the beginning of every text.', 'EOS':'The token at the end of a text; the default rules never '
+    'write it.',
+    'FLD':'The token before each column where several columns make one text.', 'TK_REP':'The token before a count and '
+    'a character that was repeated.',
+    'TK_WREP':'The token before a count and a word that was repeated.', 'TK_UP':'The token before a word that was '
+    'written in capitals.',
+    'TK_MAJ':'The token before a word that began with a capital.', 'text_spec_tok':'The special tokens, in the order '
+    'in which they open every vocabulary.',
+    'text_proc_rules':'The rules that a text goes through before it is cut into tokens.',
+    'text_postproc_rules':'The rules that the tokens go through afterwards.',
     'awd_lstm_lm_config':'Sizes and dropouts of the language model: those of fastai and of the published weights.',
     'awd_lstm_clas_config':"Sizes and dropouts of the classifier's encoder: fastai's.",
     'awd_lstm_compact_config':'A smaller model with as many layers, for a CPU and for the bundled weights.',
     'format_version':'Version of the files that hold a model; a file of a later version is refused.',
     'default_pretrained':'Name of the pretrained model that a learner looks for unless it is told another.',
-    'pretrained_urls':'Where pretrained models by these names are downloaded from, and their checksums where there are any.',
-    'sizes':'Sizes of the models that `ulmfit train --size` knows.', 'recipes':'Epochs and rates of gradual unfreezing, with a pretrained model and without one.',
+    'pretrained_urls':'Where pretrained models by these names are downloaded from, and their checksums where there are '
+    'any.',
+    'sizes':'Sizes of the models that `ulmfit train --size` knows.', 'recipes':'Epochs and rates of gradual '
+    'unfreezing, with a pretrained model and without one.',
     'app':'The `ulmfit` command, a Typer application.'}
 
 @cache
@@ -40,7 +49,8 @@ def plain(o): return o.fget if isinstance(o, property) else getattr(o, '__func__
 
 def methods(cls):
     "Names of the public methods that this package defines for `cls`, in the order of the source"
-    return [k for k,v in vars(cls).items() if k[0]!="_" and inspect.isfunction(plain(v)) and ours(plain(v)) and described_itself(plain(v))]
+    return [k for k,v in vars(cls).items() if k[0]!="_" and inspect.isfunction(plain(v)) and ours(plain(v))
+        and described_itself(plain(v))]
 
 def described_itself(f):
     "Does `f` say anything that the method which it replaces doesn't?"
@@ -57,8 +67,11 @@ def patched(module):
     "Methods that `module` adds to a class of another module, as `Class.method`"
     res = []
     for o in tree(module).body:
-        if not isinstance(o, ast.FunctionDef) or o.name[0]=='_' or not any(ast.unparse(d).startswith('patch') for d in o.decorator_list): continue
-        cls = ast.unparse(o.args.args[0].annotation).split('|')[0].strip() if o.args.args and o.args.args[0].annotation else None
+        if not isinstance(o, ast.FunctionDef) or o.name[0]=='_' or not any(ast.unparse(d).startswith('patch')
+            for d in o.decorator_list):
+            continue
+        cls = ast.unparse(o.args.args[0].annotation).split('|')[0].strip() if o.args.args and o.args.args[
+            0].annotation else None
         if cls and cls[0]!='_' and cls not in load(module).__all__: res.append(f'{cls}.{o.name}')
     return res
 
@@ -81,7 +94,8 @@ def type_name(p):
     "The type that the signature states, else that of a default"
     anno,default = p['anno'],p['default']
     if anno is inspect.Parameter.empty or anno is type(None): return ''
-    text = anno if isinstance(anno, str) else anno.__name__ if inspect.isclass(anno) and not getattr(anno, '__args__', ()) else str(anno)
+    text = anno if isinstance(anno, str) else anno.__name__ if inspect.isclass(anno) and not getattr(anno, '__args__',
+        ()) else str(anno)
     return re.sub(r'\b(?:\w+\.)+(?=\w)', '', text)
 
 def cell(text): return ' '.join(str(text).split()).replace('|', '\\|')
@@ -98,7 +112,8 @@ def params(f):
             continue
         if k in ('self','cls'): continue
         star = {2:'*', 4:'**'}.get(int(p.get('kind') or 0), '')
-        meant = getattr(p['default'], 'help', None) or p['docment'] or {'*':'More of them.', '**':'Passed on.'}.get(star, '')
+        meant = getattr(p['default'], 'help', None) or p['docment'] or {'*':'More of them.',
+            '**':'Passed on.'}.get(star, '')
         default = '' if p['default'] is inspect.Parameter.empty else show(p['default'])
         rows.append((star+k, type_name(p), default, meant))
     return rows,back
@@ -127,7 +142,8 @@ def block(kind, module, name, sig, body, n=4, **opts):
     return f'{fence}{{py:{kind}}} {name}{sig}\n{options}\n{body}\n{fence}\n'
 
 def links(module, name, o):
-    "A link to the source of `o`, in the module that defines it: a method may be patched in by another one than its class"
+    """A link to the source of `o`, in the module that defines it: a method may be patched in by another one than its
+    class"""
     from build import source_line
     if ours(plain(o)): module = inspect.unwrap(plain(o)).__module__.split('.')[-1]
     line = source_line(module, name)
@@ -135,11 +151,15 @@ def links(module, name, o):
 
 def routine(module, name, o, kind='function', n=4, **opts):
     rows,back = params(o)
-    return block(kind, module, name, f'({signature(rows)})', f'{links(module, name, o)}\n{docs(o)}\n\n{table(rows, back)}', n, **opts)
+    return block(kind, module, name, f'({signature(rows)})',
+        f'{links(module, name, o)}\n{docs(o)}\n\n{table(rows, back)}', n, **opts)
 
 def value(module, name, o):
-    text = show(o) if ours(type(o)) or isinstance(o, (str,int,float,dict)) else ', '.join(map(show, o)) if isinstance(o, (list,tuple)) else ''
-    body = f'{described(module, name)}\n\n' + (f'```python\n{re.sub(r"(?<=.{70}[,])[ ]", chr(10), text) if len(text)<80 else wrapped(text)}\n```\n' if text else '')
+    text = show(o) if ours(type(o)) or isinstance(o, (str,int,float,dict)) else ', '.join(map(show, o)) if isinstance(o,
+        (list,tuple)) else ''
+    lines = re.sub(r"(?<=.{70}[,])[ ]", chr(10), text) if len(text)<80 else wrapped(text)
+    lexer = 'text' if '<class' in text else 'python'
+    body = f'{described(module, name)}\n\n' + (f'```{lexer}\n{lines}\n```\n' if text else '')
     return block('data', module, name, '', body, 5)
 
 def wrapped(text):
@@ -157,8 +177,11 @@ def klass(module, name, cls):
     inner = []
     for k in methods(cls):
         o = vars(cls)[k]
-        opts = {'classmethod':''} if isinstance(o, classmethod) else {'staticmethod':''} if isinstance(o, staticmethod) else {}
-        if isinstance(o, property): inner.append(block('property', module, f'{name}.{k}', '', f'{links(module, f"{name}.{k}", o)}\n{docs(o)}\n', 4))
+        opts = {'classmethod':''} if isinstance(o, classmethod) else {'staticmethod':''} if isinstance(o,
+            staticmethod) else {}
+        if isinstance(o, property):
+            inner.append(block('property', module, f'{name}.{k}', '',
+                f'{links(module, f"{name}.{k}", o)}\n{docs(o)}\n', 4))
         else: inner.append(routine(module, f'{name}.{k}', plain(o), 'method', 4, **opts))
     body = f'{links(module, name, cls)}\n{docs(cls)}{taken}\n\n{table(rows, None)}\n' + '\n'.join(inner)
     return block('class', module, name, f'({signature(rows)})', body, 5)
@@ -166,7 +189,8 @@ def klass(module, name, cls):
 def page(module):
     "The reference page of `module`, as Markdown"
     m = load(module)
-    parts = [f'# `ulmfit_nb.{module}`\n\n{{.lead}}\n{docs(m)}\n\n[Read the chapter](../{module}.ipynb) that builds this module, or [its source](../source/{module}.md).\n']
+    parts = [f'# `ulmfit_nb.{module}`\n\n{{.lead}}\n{docs(m)}\n\n[Read the chapter](../{module}.ipynb) that builds '
+        f'this module, or [its source](../source/{module}.md).\n']
     for n in m.__all__:
         o = getattr(m, n)
         if inspect.isclass(o): parts.append(klass(module, n, o))

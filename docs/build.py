@@ -1,4 +1,5 @@
-"Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make docs`"
+"""Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make
+docs`"""
 import argparse, ast, base64, draw, filecmp, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ ini = ConfigParser(delimiters=['='])
 ini.read(root/'settings.ini', encoding='utf8')
 cfg = ini['DEFAULT']
 
-# Where the repository is: settings.ini says it, else the machine that builds there. Unknown, the site has no links to it
-repository = cfg['repository'] or (f"https://github.com/{os.environ['GITHUB_REPOSITORY']}" if os.getenv('GITHUB_REPOSITORY') else '')
+# Where the repository is: settings.ini says it, else the machine that builds there. Unknown, the site has no links to
+# it
+repository = cfg['repository'] or (f"https://github.com/{os.environ['GITHUB_REPOSITORY']}"
+    if os.getenv('GITHUB_REPOSITORY') else '')
 
 def slug(title):
     "The anchor of a heading: as GitHub makes them, but dots of qualified names stay"
@@ -44,10 +47,12 @@ def same(a, b):
     "Do two folders hold the same?"
     cmp = filecmp.dircmp(a, b, ignore=[])
     if cmp.left_only or cmp.right_only or cmp.funny_files: return False
-    return not filecmp.cmpfiles(a, b, cmp.common_files, shallow=False)[1] and all(same(a/o, b/o) for o in cmp.common_dirs)
+    return not filecmp.cmpfiles(a, b, cmp.common_files, shallow=False)[1] and all(same(a/o, b/o)
+        for o in cmp.common_dirs)
 
 def publish(new, place):
-    "Put a copy of the folder `new` in the place of the folder `place`, unless that holds the same: who reads there is not disturbed"
+    """Put a copy of the folder `new` in the place of the folder `place`, unless that holds the same: who reads there is
+    not disturbed"""
     if place.is_dir() and same(new, place): return
     part,old = (place.with_name(f'.{place.name}.{o}') for o in ('part','old'))
     for o in (part,old): shutil.rmtree(o, ignore_errors=True)
@@ -58,13 +63,18 @@ def publish(new, place):
 
 # Notebooks through nbdev
 
+def notebooks(root=root):
+    "The notebooks of all parts: book, workshop, guides, and the first page"
+    return sorted(o for o in (root/'nbs').rglob('*.ipynb')
+        if not any(part[0] in '._' for part in o.relative_to(root).parts))
+
 def stage():
     "Copy notebooks, with `export` as `exports`: a book shows the code that it explains"
-    for p in sorted((root/'nbs').glob('[!_.]*.ipynb')):
+    for p in notebooks():
         text = re.sub(r'"#\| ?export(\\n)?"', r'"#| exports\1"', p.read_text(encoding='utf8'))
         write(staged/p.name, text)
     for p in staged.glob('*.ipynb'):
-        if not (root/'nbs'/p.name).exists(): p.unlink()
+        if p.name not in {o.name for o in notebooks()}: p.unlink()
 
 def processed():
     "Notebooks as nbdev's documentation processors leave them, by file name"
@@ -84,10 +94,32 @@ def directives(source):
     pairs = (l[2:].strip().partition(':') for l in lines[:n] if l.strip())
     return {k.strip():v.strip() for k,_,v in pairs},'\n'.join(lines[n:]).strip('\n')
 
+most_lines = 15 # of code that a page shows without a click
+
+def hidden(cell):
+    "Does the page leave out the code of `cell`?"
+    flags,code = directives(''.join(cell['source']))
+    if cell['cell_type']!='code' or not code or code.startswith('show_doc('): return True
+    return 'hide' in flags or 'hide_input' in flags or flags.get('include')=='false' or flags.get('echo')=='false' or (
+        'export' in flags or 'exports' in flags) and only_imports(code)
+
+def folded(cell):
+    "Does the page show the code of `cell` only when a reader asks for it?"
+    flags,code = directives(''.join(cell['source']))
+    if 'code-fold' in flags: return flags['code-fold']=='true'
+    if only_imports(code): return 'ulmfit_nb.all' not in code # a page opens with its reason
+    if 'exports' in flags or 'export' in flags: return len(code.splitlines())>most_lines or len(names_of(code))>1
+    return len(code.splitlines())>24
+
+def names_of(code):
+    "Functions and classes that `code` defines"
+    return [o.name for o in ast.parse(code).body if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef))]
+
 def defined(code):
     "The names that nbdev documents in an exported cell, `Class.method` for what is patched in"
     from nbdev.showdoc import showdoc_nm
-    names = [showdoc_nm(o) for o in ast.parse(code).body if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef))]
+    names = [showdoc_nm(o) for o in ast.parse(code).body
+        if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef))]
     return [n for o in names for n in (o if isinstance(o, (list,tuple)) else [o])]
 
 def header(code, name, sig):
@@ -98,7 +130,9 @@ def header(code, name, sig):
 def only_imports(code):
     try: body = ast.parse(code).body
     except SyntaxError: return False
-    def imports(o): return isinstance(o, (ast.Import,ast.ImportFrom)) or (isinstance(o, ast.Try) and all(map(imports, [*o.body, *(s for h in o.handlers for s in h.body)])))
+    def imports(o):
+        return isinstance(o, (ast.Import,ast.ImportFrom)) or (isinstance(o, ast.Try)
+            and all(map(imports, [*o.body, *(s for h in o.handlers for s in h.body)])))
     return bool(body) and all(map(imports, body))
 
 def entry(text, module, names):
@@ -108,6 +142,8 @@ def entry(text, module, names):
     sig = re.search(r'```python\n(.*?)\n```', text, re.S)
     doc = text[sig.end():].strip() if sig else ''
     sig = sig[1].replace(':NoneType=', '=').replace('__main__.', '') if sig else ''
+    sig = re.sub(r'\n(?![ )@#]|def |class |async )', '\n# ', sig) # what a comment on two lines goes on with
+    doc = re.sub(r'\A\*(.+)\*\n((?:\S.*\n?)+)', lambda m: f"*{m[1]} {' '.join(m[2].split())}*\n", doc) # so a docstring
     links = [f'[reference](#ulmfit_nb.{module}.{name})'] if name in names else []
     if line := source_line(module, name): links.append(f'<a href="source/{module}.html#L-{line}">source</a>')
     return name,f'### {title}\n\n{{.entry}}\n{" · ".join(links)}\n',doc,sig
@@ -123,23 +159,34 @@ def local_links(text, names):
         page,name = m[2],re.sub(r'\W+$', '', m[1])
         heading = f'{page}.ipynb#{slug(name)}' if name in names.get(page, ()) else ''
         return f'[`{m[1]}`]({heading})' if heading else f'`{m[1]}`'
-    text = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\]', r'[\1]', text) # nbdev makes links of names that stand in a link already
-    text = re.sub(r'^#+ .*', lambda m: re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', m[0]), text, flags=re.M) # and of those in headings
-    text = re.sub(r'\[`([^`]+)`\]\(/*(\w+)\.html#[\w.]*\)', symbol, text)
-    text = re.sub(r'\]\((?:nbs/)?([\w-]+)\.ipynb(#[\w.-]*)?\)', lambda m: f']({page_name(m[1])}.ipynb{m[2] or ""})', text)
-    return re.sub(r'!\[([^]]*)\]\(\.\./docs/ulmfit\.svg\)', lambda m: draw.figure(draw.stages, ''), text)
+    # nbdev makes links of names that stand in a link already
+    text = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\]', r'[\1]', text)
+    # and of those in headings
+    text = re.sub(r'^#+ .*', lambda m: re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', m[0]), text, flags=re.M)
+    text = re.sub(r'\[`([^`]+)`\]\(/*(?:\w+/)*(\w+)\.html#[\w.]*\)', symbol, text)
+    text = re.sub(r'\]\((?:[\w./]*/)?([\w-]+)\.ipynb(#[\w.-]*)?\)', lambda m: f']({page_name(m[1])}.ipynb{m[2] or ""})',
+        text)
+    return re.sub(r'!\[([^]]*)\]\([./]*docs/ulmfit\.svg\)', lambda m: draw.figure(draw.stages, ''), text)
 
 def run_line(path):
     "How to run the notebook `path`"
-    colab = f'{repository.replace("https://github.com", "https://colab.research.google.com/github")}/blob/main/nbs/{path}' if repository else ''
-    where = f'[open it in Colab]({colab})' if colab else '[upload it to Colab](https://colab.research.google.com/#upload)'
-    return f'{{.run}}\n**Run this notebook:** <a href="notebooks/{path}" download>download it</a>, {where}, or [read how](run.md).\n'
+    at = path.relative_to(root).as_posix()
+    colab = (f'{repository.replace("https://github.com", "https://colab.research.google.com/github")}/blob/main/{at}'
+        if repository else '')
+    where = (f'[open it in Colab]({colab})' if colab else '[upload it to '
+        'Colab](https://colab.research.google.com/#upload)')
+    return (f'{{.run}}\n**Run this notebook:** <a href="notebooks/{path.name}" download>download it</a>, {where}, or '
+        '[read how](run.md).\n')
 
-def is_show(cell): return cell['cell_type']=='code' and directives(''.join(cell['source']))[1].startswith('show_doc(') and cell['outputs']
+def is_show(cell):
+    return cell['cell_type']=='code' and directives(''.join(cell['source']))[1].startswith('show_doc(') and cell[
+        'outputs']
 
 def show_name(cell): return ''.join(cell['outputs'][0]['data']['text/markdown'])
 
-def fold(cell, label): return dict(cell, metadata=dict(cell['metadata'], tags=['hide-input'], mystnb=dict(code_prompt_show=label, code_prompt_hide=label)))
+def fold(cell, label):
+    return dict(cell, metadata=dict(cell['metadata'], tags=['hide-input'],
+        mystnb=dict(code_prompt_show=label, code_prompt_hide=label)))
 
 def page(path, nb, names, heads):
     "The notebook `path`, processed to `nb`, as the notebook that MyST-NB reads"
@@ -147,10 +194,13 @@ def page(path, nb, names, heads):
     front = ''.join(front['source'])
     import yaml
     meta = yaml.safe_load(front.strip().strip('-'))
-    module = page_name(path) if (root/'ulmfit_nb'/f'{page_name(path)}.py').exists() else None
-    title = 'First steps' if page_name(path)=='start' else meta['title']
+    name = page_name(path)
+    module = name if (root/'ulmfit_nb'/f'{name}.py').exists() else None
+    title = 'First steps' if name=='start' else meta['title']
     new = [md(f"# {title}\n\n{{.lead}}\n{meta.get('description','')}\n\n{run_line(path)}")]
-    def drawn(source): return [md(draw.figure(f, t)) for f,t,h in draw.pictures.get(page_name(path), ()) if (source.startswith(f'## {h}\n') if h else source=='')]
+    def drawn(source):
+        return [md(draw.figure(f, t)) for f,t,h in draw.pictures.get(name, ())
+            if (source.startswith(f'## {h}\n') if h else source=='')]
     new += drawn('')
     shows = [entry(show_name(c), module, names) for c in cells if is_show(c)]
     shows = {o[0]:o[1:] for o in shows if o[0][0]!='_'}
@@ -165,19 +215,21 @@ def page(path, nb, names, heads):
         cell = dict(cell_type='code', metadata={}, source=code, outputs=c['outputs'], execution_count=None, id=c['id'])
         if 'exports' in flags:
             if only_imports(code): continue
-            n,docs = len(code.splitlines()),[(h,d,header(code, o, s)) for o in defined(code) if o in shows for h,d,s in [shows[o]]]
-            if len(docs)==1 and n<=24: new.append(md(docs[0][0]))
+            n,docs = len(code.splitlines()),[(h,d,header(code, o, s)) for o in defined(code) if o in shows for h,d,
+                s in [shows[o]]]
+            if len(docs)==1 and not folded(c): new.append(md(docs[0][0]))
             else: new += [md(f'{h}\n{local_links(d, heads)}\n\n```python\n{s}\n```') for h,d,s in docs]
-            if n>24 or len(docs)>1: cell = fold(cell, f'The code, {n} lines')
-        elif flags.get('code-fold')=='true' and any('image/png' in o.get('data',{}) for o in c['outputs']): cell = fold(cell, 'The code of this picture')
-        elif only_imports(code) and 'ulmfit_nb.all' not in code: cell = fold(cell, 'The imports') # a page opens with its reason
-        elif flags.get('code-fold')=='true' or len(code.splitlines())>24: cell = fold(cell, f'The code, {len(code.splitlines())} lines')
+        if folded(c):
+            picture = any('image/png' in o.get('data', {}) for o in c['outputs']) and 'exports' not in flags
+            cell = fold(cell, 'The code of this picture' if picture else 'The imports' if only_imports(code)
+                else f'The code, {len(code.splitlines())} lines')
         if flags.get('echo')=='false': cell['metadata']['tags'] = ['remove-input']
-        if pngs := [''.join(p) for o in c['outputs'] if (p := o.get('data', {}).get('image/png'))]: # figures are stored at twice their size, for sharp screens
+        # figures are stored at twice their size, for sharp screens
+        if pngs := [''.join(p) for o in c['outputs'] if (p := o.get('data', {}).get('image/png'))]:
             width = int.from_bytes(base64.b64decode(pngs[0][:32])[16:20])//2
             cell['metadata'].setdefault('mystnb', {})['image'] = dict(alt=flags.get('fig-alt', ''), width=f'{width}px')
         new.append(cell)
-    new += around(page_name(path))
+    new += around(name)
     for i,c in enumerate(new): c['id'] = f'c{i}'
     return dict(nb, cells=new, metadata=dict(kernelspec=nb['metadata']['kernelspec']), nbformat=4, nbformat_minor=5)
 
@@ -185,7 +237,8 @@ def around(name):
     "What the site adds to a chapter: questions with folded answers (a line, then one that begins with a colon)"
     path = here/'questions'/f'{name}.md'
     if not path.exists(): return []
-    folded = re.sub(r'^(.+)\n: (.+)$', r':::{dropdown} \1\n:class-container: question\n\n\2\n:::', path.read_text(encoding='utf8'), flags=re.M)
+    folded = re.sub(r'^(.+)\n: (.+)$', r':::{dropdown} \1\n:class-container: question\n\n\2\n:::',
+        path.read_text(encoding='utf8'), flags=re.M)
     return [md(f'## Questions\n\nTry to answer before you look.\n\n{folded}')]
 
 def headings(nb):
@@ -193,43 +246,56 @@ def headings(nb):
     return {entry(show_name(c), None, ())[0] for c in nb['cells'] if is_show(c)}
 
 def sources():
-    "A page per module with its highlighted source, a target at every line (Sphinx's viewcode knows no methods that `@patch` adds, and we have many)"
+    """A page per module with its highlighted source, a target at every line (Sphinx's viewcode knows no methods that
+    `@patch` adds, and we have many)"""
     from pygments import highlight
     from pygments.lexers import PythonLexer
     from pygments.formatters import HtmlFormatter
     fmt = HtmlFormatter(lineanchors='L', linenos='inline', anchorlinenos=True, wrapcode=True)
     for p in sorted((root/'ulmfit_nb').glob('[!_]*.py')):
         code = highlight(p.read_text(encoding='utf8'), PythonLexer(), fmt)
-        write(src/'source'/f'{p.stem}.md', f'---\norphan: true\nno-search: true\n---\n# Source of `ulmfit_nb.{p.stem}`\n\n````{{raw}} html\n{code}````\n')
+        write(src/'source'/f'{p.stem}.md', '---\norphan: true\nno-search: true\n---\n# Source of '
+            f'`ulmfit_nb.{p.stem}`\n\n````{{raw}} html\n{code}````\n')
 
 def build_pages():
     import api, cards
     nbs = processed()
     heads = {page_name(k):headings(nb) for k,nb in nbs.items()}
     names = {k:set(api.entries(k)) for k in api.modules}
-    made = {'index.md'}
+    made,at = {'index.md'},{o.name:o for o in notebooks()}
     for name,nb in nbs.items():
-        write(src/f'{page_name(name)}.ipynb', json.dumps(page(name, nb, names.get(page_name(name), ()), heads), ensure_ascii=False, indent=1))
+        write(src/f'{page_name(name)}.ipynb', json.dumps(page(at[name], nb, names.get(page_name(name), ()), heads),
+            ensure_ascii=False, indent=1))
         made.add(f'{page_name(name)}.ipynb')
-        write(out/'extra'/'notebooks'/name, (root/'nbs'/name).read_text(encoding='utf8'))
+        write(out/'extra'/'notebooks'/name, at[name].read_text(encoding='utf8'))
     for k in api.modules: write(src/'api'/f'{k}.md', api.page(k))
     sources()
-    for p in here.glob('[!im]*.md'): write(src/p.name, p.read_text(encoding='utf8').replace('https://github.com/OWNER/REPOSITORY', repository or 'https://github.com/OWNER/REPOSITORY'))
+    for p in here.glob('[!im]*.md'):
+        write(src/p.name, p.read_text(encoding='utf8').replace('https://github.com/OWNER/REPOSITORY',
+            repository or 'https://github.com/OWNER/REPOSITORY'))
     index = (here/'index.md').read_text(encoding='utf8')
     index = index.replace('<!-- stages -->', draw.figure(draw.stages, 'The road in one picture.'))
-    shown = (''.join(o.get('data', {}).get('text/html', '')) for c in nbs.get('09_interpret.ipynb', {}).get('cells', ()) for o in c.get('outputs', ()))
-    share = next((o for o in shown if o.startswith('<div style="color:#111')), '') # the first coloured sentence of that chapter
+    shown = (''.join(o.get('data', {}).get('text/html', '')) for c in nbs.get('09_interpret.ipynb', {}).get('cells', ())
+        for o in c.get('outputs', ()))
+    # the first coloured sentence of that chapter
+    share = next((o for o in shown if o.startswith('<div style="color:#111')), '')
     index = index.replace('<!-- attribution -->', f'```{{raw}} html\n{share}\n```' if share else '')
     models = cards.cards(root/'ulmfit_nb'/'data'/'pretrained')
     for k,v in models.items(): write(src/'models'/f'{k}.md', v)
-    write(src/'models.md', (here/'models.md').read_text(encoding='utf8').replace('<!-- models -->', cards.listing(models)))
+    write(src/'models.md', (here/'models.md').read_text(encoding='utf8').replace('<!-- models -->',
+        cards.listing(models)))
     lists = {'api':api.modules, 'models':list(models)}
-    for d,pages in lists.items(): # in the front page `api/*` stands for the reference pages, `models/*` for the model cards
-        index = index.replace(f'{d}/*', '\n'.join(f'{k} <{d}/{k}>' for k in pages)) # by a name that is short enough for the list
+    # in the front page `api/*` stands for the reference pages, `models/*` for the model cards
+    for d,pages in lists.items():
+        # by a name that is short enough for the list
+        index = index.replace(f'{d}/*', '\n'.join(f'{k} <{d}/{k}>' for k in pages))
         for p in (src/d).glob('*.md'):
             if p.stem not in pages: p.unlink()
-    there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),*(f'{d}/{k}' for d,ks in lists.items() for k in ks)}
-    def listed(m): return '\n'.join(l for l in m[0].splitlines() if not re.fullmatch(r'[\w/]+', l) or l in there) # a notebook may be announced before it is written
+    there = {'genindex','changelog',*(o.partition('.')[0] for o in made),*(o.stem for o in here.glob('*.md')),
+        *(f'{d}/{k}' for d,ks in lists.items() for k in ks)}
+    def listed(m):
+        # a notebook may be announced before it is written
+        return '\n'.join(l for l in m[0].splitlines() if not re.fullmatch(r'[\w/]+', l) or l in there)
     write(src/'index.md', re.sub(r'```\{toctree\}.*?```', listed, index, flags=re.S))
     write(src/'changelog.md', (root/'CHANGELOG.md').read_text(encoding='utf8'))
     kept = made | {p.name for p in here.glob('*.md')} | {'changelog.md'}
@@ -248,7 +314,8 @@ def build(args):
     if args.clean: shutil.rmtree(out, ignore_errors=True); shutil.rmtree(root/'_proc', ignore_errors=True)
     src.mkdir(parents=True, exist_ok=True)
     build_pages()
-    r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),'-d',str(out/'doctrees'),str(src),str(fresh)])
+    r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),
+        '-d',str(out/'doctrees'),str(src),str(fresh)])
     if r.returncode: sys.exit(r.returncode)
     pages = {o.relative_to(src).with_suffix('').as_posix() for o in src.rglob('*.*')} | {'genindex','search'}
     for o in fresh.rglob('*.html*'): # what an earlier build made of a page that is gone

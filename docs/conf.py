@@ -1,4 +1,5 @@
-"How Sphinx turns docs/_build/src (made by build.py) into the site. Nothing here or in the pages asks another host for anything"
+"""How Sphinx turns docs/_build/src (made by build.py) into the site. Nothing here or in the pages asks another host for
+anything"""
 import sys
 from pathlib import Path
 
@@ -31,7 +32,9 @@ myst_links_external_new_tab = False
 suppress_warnings = ['config.cache']
 
 html_theme_options = dict(
-    show_toc_level=2, navbar_start=[], navbar_center=[], navbar_end=[], navbar_persistent=[], home_page_in_toc=False, use_download_button=False, use_fullscreen_button=False, use_source_button=False,
+    show_toc_level=2, navbar_start=[], navbar_center=[], navbar_end=[], navbar_persistent=[], home_page_in_toc=False,
+    use_download_button=False, use_fullscreen_button=False, use_source_button=False,
     show_navbar_depth=1, navigation_with_keys=False, pygments_light_style='a11y-light', pygments_dark_style='a11y-dark',
-    search_bar_text='Search this site', back_to_top_button=False, path_to_docs='', extra_footer='Apache-2.0', footer_content_items=['copyright.html','extra-footer.html'], content_footer_items=[])
+    search_bar_text='Search this site', back_to_top_button=False, path_to_docs='', extra_footer='Apache-2.0',
+    footer_content_items=['copyright.html','extra-footer.html'], content_footer_items=[])
 if repository: html_theme_options |= dict(repository_url=repository, use_repository_button=True, use_issues_button=True)

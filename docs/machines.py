@@ -19,20 +19,25 @@ def notebook(path):
 
 def clean(md):
     "Markdown without what only Sphinx understands; links lead to the Markdown pages"
-    def picture(m): return ' '.join(['[Picture:', *re.findall(r'<title>(.*?)</title><desc>(.*?)</desc>', m[0])[0]]) + ']' if '<title>' in m[0] else ''
+    def picture(m):
+        return ' '.join(['[Picture:', *re.findall(r'<title>(.*?)</title><desc>(.*?)</desc>',
+            m[0])[0]]) + ']' if '<title>' in m[0] else ''
     md = re.sub(r'^(`{3,})\{raw\} html\n.*?\n\1$', picture, md, flags=re.M|re.S)
     md = re.sub(r'^\{\.\w+\}\n', '', md, flags=re.M)
     md = re.sub(r'^:::+\{dropdown\} (.*)$', r'**\1**\n', md, flags=re.M)
     md = re.sub(r'^`{4,}\{py:\w+\} (\S.*)$', r'## `\1`', md, flags=re.M)
     md = re.sub(r'^(:::+|`{4,})(\{.*)?$|^:[\w-]+: .*$', '', md, flags=re.M)
     md = re.sub(r'<a href="([^"]+)"[^>]*>([^<]*)</a>', r'[\2](\1)', md)
-    md = re.sub(r'\]\((?!https?:|notebooks/)([\w./-]+)\.(?:ipynb|md)(#[\w.-]*)?\)', lambda m: f']({m[1]}.html{"" if "source/" in m[1] else ".md"})', md)
+    md = re.sub(r'\]\((?!https?:|notebooks/)([\w./-]+)\.(?:ipynb|md)(#[\w.-]*)?\)',
+        lambda m: f']({m[1]}.html{"" if "source/" in m[1] else ".md"})', md)
     return re.sub(r'\n{3,}', '\n\n', md).strip() + '\n'
 
 def main(src, html):
     index = (src/'index.md').read_text(encoding='utf8')
-    parts = ['# ulmfit_nb', '> ULMFiT as a book that you can run and install: a language model learns a language from plain text, goes on with your texts, and becomes a '
-        'classifier from the few labels that you have. On fastai and PyTorch.', 'Every page is here as Markdown, too: its address with `.md` at the end.']
+    parts = ['# ulmfit_nb', '> ULMFiT as a book that you can run and install: a language model learns a language from '
+        'plain text, goes on with your texts, and becomes a '
+        'classifier from the few labels that you have. On fastai and PyTorch.', 'Every page is here as Markdown, too: '
+        'its address with `.md` at the end.']
     for caption,body in re.findall(r':caption: (.*?)\n(.*?)```', index, re.S):
         lines = []
         for name in re.findall(r'^(?:.*<)?([\w/-]+)>?$', body, re.M):
