@@ -14,10 +14,10 @@ docs,site = root/'docs',root/'docs'/'_build'/'html'
 
 @pytest.fixture(scope='module')
 def built():
-    "The folder of the site, built here and now, every warning an error; by two at once, which don't hurt each other"
-    both = [subprocess.Popen([sys.executable, str(docs/'build.py')], cwd=root, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    for p,said in [(p,p.communicate()[0]) for p in both]: assert p.returncode==0, said[-9000:]
+    "The folder of the site, built here and now, every warning an error"
+    r = subprocess.run([sys.executable, str(docs/'build.py')], cwd=root, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    assert r.returncode==0, r.stdout[-9000:]
     return site
 
 def test_builds_take_turns(tmp_path):
@@ -276,38 +276,48 @@ def tab(built):
         tab.url = url
         yield tab
 
-def visited(tab, pages): return [o for o in pages if not o.startswith('source/')]
+all_width = 'Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)'
+cut_lines = "[...document.querySelectorAll('.cell_input pre')].filter(o => o.scrollWidth>o.clientWidth+1).length"
 
-def test_pages_load_in_silence(tab, pages):
-    tab.size(1300)
-    bad = []
+@pytest.fixture(scope='module')
+def toured(tab, pages):
+    "What each page does in a browser: opened once, made as narrow as a phone, its folds opened, made wide again"
+    res = {}
     for o in pages:
+        tab.size(1300)
         tab.open(f'{tab.url}/{o}')
-        bad += [(o,c) for c in tab.complaints()]
-        bad += [(o,r) for r in tab.requests() if not r.startswith((tab.url,'data:','blob:'))]
-    assert not bad
+        seen = res[o] = dict(complaints=tab.complaints(), elsewhere=[r for r in tab.requests()
+            if not r.startswith((tab.url,'data:','blob:'))])
+        if o.startswith('source/'): continue
+        tab.size(390, 844)
+        seen['width'] = tab.js(all_width)
+        tab.js("document.querySelectorAll('details').forEach(o => o.open = true)")
+        seen['cut', 390] = tab.js(cut_lines)
+        tab.size(1280, 844)
+        seen['cut', 1280] = tab.js(cut_lines)
+    return res
 
-def test_nothing_overflows_a_phone(tab, pages):
-    tab.size(390, 844)
-    bad = []
-    for o in visited(tab, pages):
-        tab.open(f'{tab.url}/{o}')
-        w = tab.js('Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)')
-        if w>390: bad.append((o,w))
-    assert not bad
+def test_the_tour_sees_what_is_wrong(tab, tmp_path):
+    "What the tests below rely on"
+    (tmp_path/'bad.html').write_text('<!doctype html><body style="margin:0"><div style="width:500px"></div>'
+        '<div class="cell_input"><pre style="width:90px;overflow:auto">'+'long '*40+'</pre></div>'
+        '<img src="http://127.0.0.2:9/a.png" alt=""><script>nothing()</script>')
+    with browser.serve(tmp_path) as url:
+        tab.size(390, 844)
+        tab.open(f'{url}/bad.html')
+        assert any('nothing' in o for o in tab.complaints()) and [o for o in tab.requests() if '127.0.0.2' in o]
+        assert tab.js(cut_lines)==1 and tab.js(all_width)==500
+
+def test_pages_load_in_silence(toured):
+    assert len(toured)>60 and not {o:s for o,s in toured.items() if s['complaints'] or s['elsewhere']}
+
+def test_nothing_overflows_a_phone(toured):
+    assert not {o:s['width'] for o,s in toured.items() if s.get('width', 0)>390}
 
 @pytest.mark.parametrize('width', [1280,390])
-def test_no_code_is_cut(tab, pages, width):
+def test_no_code_is_cut(toured, width):
     "Not in the folds either, once they are open"
-    tab.size(width, 844)
-    bad = []
-    for o in visited(tab, pages):
-        tab.open(f'{tab.url}/{o}')
-        tab.js("document.querySelectorAll('details').forEach(o => o.open = true)")
-        n = tab.js("[...document.querySelectorAll('.cell_input pre')]"
-            ".filter(o => o.scrollWidth>o.clientWidth+1).length")
-        if n: bad.append((o,n))
-    assert not bad
+    assert not {o:s['cut',width] for o,s in toured.items() if s.get(('cut',width))}
 
 @pytest.mark.parametrize('query,wanted', [('LMDataLoader',('batching.html','api/batching.html')),
     ('gradual unfreezing',('classifier.html',))])

@@ -218,6 +218,21 @@ def test_cycle_is_complete_when_the_time_is_over(text, tmp_path):
     lrs = [o['lr'] for o in log if 'lr' in o]
     assert lrs[-1]<.1*max(lrs) and max(lrs)>4e-3 and lrs[0]<1e-3 and log[-1]['step']<1000*len(learn.dls.train)/10
 
+def test_a_line_of_the_log_is_written_once(text, tmp_path, monkeypatch):
+    "A process that ends after its last step, before the validation, has written the line that the next one writes"
+    class Dies(Exception): pass
+    def dies(self): raise Dies('now')
+    args = dict(eval_every=10**6, log_every=7, checkpoint_steps=1, **small)
+    with monkeypatch.context() as m, pytest.raises(Dies):
+        m.setattr(pt._Run, 'validate', dies)
+        pt.pretrain(text, tmp_path, **args)
+    before = [json.loads(o) for o in (tmp_path/'log.jsonl').read_text().splitlines()]
+    pt.pretrain(text, tmp_path, **args)
+    after = [json.loads(o) for o in (tmp_path/'log.jsonl').read_text().splitlines()]
+    steps = [o['step'] for o in after if 'loss' in o]
+    last = after[-1]
+    assert steps==[o['step'] for o in before] and last['valid_loss'] and 'resumed' in [o.get('event') for o in after]
+
 def test_validation_leaves_the_model_as_it_was(text, tmp_path):
     a = pt.pretrain(text, tmp_path/'a', eval_every=3, **small)
     b = pt.pretrain(text, tmp_path/'b', eval_every=10**6, **small)

@@ -121,14 +121,15 @@ def _autocast(precision, device):
     return torch.autocast(torch.device(device).type, dtype=_dtypes[precision])
 
 # %% ../nbs/workshop/pretraining.ipynb #b80aa2f2
-def _cut_log(log, step):
-    "Keep the lines of the file `log` up to `step`"
+def _cut_log(log, step, n=None):
+    "Keep the first `n` lines of the file `log` that are not after `step`; their number"
     lines = []
-    for line in log.read_text(encoding='utf8').splitlines():
+    for line in log.read_text(encoding='utf8').splitlines()[:n]:
         try: o = json.loads(line)
         except ValueError: continue # the process was killed while it wrote this line
         if o['step']<=step: lines.append(line+'\n')
     with atomic_path(log) as tmp: tmp.write_text(''.join(lines), encoding='utf8')
+    return len(lines)
 
 # %% ../nbs/workshop/pretraining.ipynb #2007a5bc
 class _Run(Callback):
@@ -141,16 +142,17 @@ class _Run(Callback):
         self.used,self.tokens,self.mark = 0.,0,(0,0.)
         # seconds of processor time before this process
         self.cpu_used = 0.
-        self.sum,self.n = 0.,0                                            # losses since the last line of the log
+        self.sum,self.n,self.lines = 0.,0,0 # losses since the last line of the log, and how many lines it has
         self.evals,self.validated,self.valid_loss,self.eval_time = 0,0,None,0.
     def state_dict(self):
-        names = 'tokens','n','evals','validated','valid_loss','mark','eval_time'
+        names = 'tokens','n','evals','validated','valid_loss','mark','eval_time','lines'
         return dict({k:getattr(self, k) for k in names}, used=self.time(), sum=float(self.sum), cpu_used=self.cpu())
     def load_state_dict(self, s):
         for k,v in s.items(): setattr(self, k, v)
         self.start,self.cpu_start = time.monotonic(),time.process_time()
         if rank_distrib() or not self.log.exists(): return
-        _cut_log(self.log, self.learn.train_iter)
+        # a process that died after its checkpoint may have written more, about the same step
+        self.lines = _cut_log(self.log, self.learn.train_iter, s.get('lines'))
         self.write(event='resumed')
 
     def time(self): return self.used+time.monotonic()-self.start
@@ -160,6 +162,7 @@ class _Run(Callback):
         kw = dict(step=self.learn.train_iter, tokens=self.tokens, seconds=round(self.time(), 2),
             cpu_seconds=round(self.cpu(), 1), **kw)
         with open(self.log, 'a', encoding='utf8') as f: f.write(json.dumps(kw)+'\n')
+        self.lines += 1
 
     def before_fit(self):
         self.start,self.cpu_start = time.monotonic(),time.process_time()
