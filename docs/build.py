@@ -1,6 +1,6 @@
 """Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make
 docs`"""
-import argparse, ast, base64, draw, filecmp, json, os, re, shutil, subprocess, sys
+import argparse, ast, base64, draw, filecmp, json, live, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,7 +188,7 @@ def fold(cell, label):
     return dict(cell, metadata=dict(cell['metadata'], tags=['hide-input'],
         mystnb=dict(code_prompt_show=label, code_prompt_hide=label)))
 
-def page(path, nb, names, heads):
+def page(path, nb, names, heads, boxes):
     "The notebook `path`, processed to `nb`, as the notebook that MyST-NB reads"
     front,*cells = nb['cells']
     front = ''.join(front['source'])
@@ -202,6 +202,7 @@ def page(path, nb, names, heads):
         return [md(draw.figure(f, t)) for f,t,h in draw.pictures.get(name, ())
             if (source.startswith(f'## {h}\n') if h else source=='')]
     new += drawn('')
+    if name in live.places and (box := boxes[live.places[name]]): new.append(md(live.raw(box)))
     shows = [entry(show_name(c), module, names) for c in cells if is_show(c)]
     shows = {o[0]:o[1:] for o in shows if o[0][0]!='_'}
     for c in cells:
@@ -257,15 +258,16 @@ def sources():
         write(src/'source'/f'{p.stem}.md', '---\norphan: true\nno-search: true\n---\n# Source of '
             f'`ulmfit_nb.{p.stem}`\n\n````{{raw}} html\n{code}````\n')
 
-def build_pages():
+def build_pages(model):
     import api, cards
+    boxes = live.make(out/'extra'/'live', model)
     nbs = processed()
     heads = {page_name(k):headings(nb) for k,nb in nbs.items()}
     names = {k:set(api.entries(k)) for k in api.modules}
     made,at = {'index.md'},{o.name:o for o in notebooks()}
     for name,nb in nbs.items():
-        write(src/f'{page_name(name)}.ipynb', json.dumps(page(at[name], nb, names.get(page_name(name), ()), heads),
-            ensure_ascii=False, indent=1))
+        made_of = page(at[name], nb, names.get(page_name(name), ()), heads, boxes)
+        write(src/f'{page_name(name)}.ipynb', json.dumps(made_of, ensure_ascii=False, indent=1))
         made.add(f'{page_name(name)}.ipynb')
         write(out/'extra'/'notebooks'/name, at[name].read_text(encoding='utf8'))
     for k in api.modules: write(src/'api'/f'{k}.md', api.page(k))
@@ -280,6 +282,7 @@ def build_pages():
     # the first coloured sentence of that chapter
     share = next((o for o in shown if o.startswith('<div style="color:#111')), '')
     index = index.replace('<!-- attribution -->', f'```{{raw}} html\n{share}\n```' if share else '')
+    index = index.replace('<!-- live -->', live.raw(boxes['classifier']))
     models = cards.cards(root/'ulmfit_nb'/'data'/'pretrained')
     for k,v in models.items(): write(src/'models'/f'{k}.md', v)
     write(src/'models.md', (here/'models.md').read_text(encoding='utf8').replace('<!-- models -->',
@@ -305,6 +308,8 @@ def build_pages():
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--clean', action='store_true', help='Forget what an earlier build made')
+    p.add_argument('--live', default=here/'_demo', help='A classifier for the boxes in which readers type, by default '
+        'docs/_demo, which `make docs` trains; a page without one has a picture there')
     args = p.parse_args()
     os.chdir(root)
     sys.path.insert(0, str(root))
@@ -313,13 +318,14 @@ def main():
 def build(args):
     if args.clean: shutil.rmtree(out, ignore_errors=True); shutil.rmtree(root/'_proc', ignore_errors=True)
     src.mkdir(parents=True, exist_ok=True)
-    build_pages()
+    build_pages(args.live)
     r = subprocess.run([sys.executable,'-m','sphinx','-W','--keep-going','-q','-j','auto','-b','html','-c',str(here),
         '-d',str(out/'doctrees'),str(src),str(fresh)])
     if r.returncode: sys.exit(r.returncode)
     pages = {o.relative_to(src).with_suffix('').as_posix() for o in src.rglob('*.*')} | {'genindex','search'}
     for o in fresh.rglob('*.html*'): # what an earlier build made of a page that is gone
-        if '_static' not in o.parts and o.relative_to(fresh).as_posix().split('.html')[0] not in pages: o.unlink()
+        gone = o.relative_to(fresh).as_posix().split('.html')[0] not in pages
+        if gone and not {'_static','live'}&set(o.parts): o.unlink()
     import machines
     machines.main(src, fresh)
     publish(fresh, html)

@@ -19,7 +19,8 @@ def reviews(tmp_path_factory):
             f.write_text(' '.join(texts[i:i+5]), encoding='utf8')
     return path
 
-@pytest.mark.parametrize('flags', [[], ['--without-fastai-text']], ids=['plain','without-fastai-text'])
+@pytest.mark.parametrize('flags', [pytest.param([], marks=pytest.mark.slow, id='plain'),
+    pytest.param(['--without-fastai-text'], id='without-fastai-text')]) # the same steps, and more would be noticed
 def test_chapter(reviews, flags, tmp_path):
     r = subprocess.run([sys.executable, here/'chapter.py', reviews, *flags], capture_output=True, text=True,
         encoding='utf8', cwd=tmp_path)

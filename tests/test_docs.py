@@ -13,10 +13,18 @@ from build import page_name
 docs,site = root/'docs',root/'docs'/'_build'/'html'
 
 @pytest.fixture(scope='module')
-def built():
+def classifier(tmp_path_factory):
+    "The folder of a classifier that has read, and has learned no labels"
+    from ulmfit_nb.all import AWD_LSTM, TextDataLoaders, sentences, set_seed, text_classifier_learner
+    set_seed(1)
+    dls = TextDataLoaders.from_df(sentences().sample(200, random_state=0), text_col='text', label_col='label', seed=1)
+    return text_classifier_learner(dls, AWD_LSTM).export(tmp_path_factory.mktemp('live').absolute()/'model')
+
+@pytest.fixture(scope='module')
+def built(classifier):
     "The folder of the site, built here and now, every warning an error"
-    r = subprocess.run([sys.executable, str(docs/'build.py')], cwd=root, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True)
+    r = subprocess.run([sys.executable, str(docs/'build.py'), '--live', str(classifier)], cwd=root,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert r.returncode==0, r.stdout[-9000:]
     return site
 
@@ -74,7 +82,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope='module')
 def pages(built):
     return {str(o.relative_to(built)):Page(o.read_text(encoding='utf8')) for o in sorted(built.rglob('*.html'))
-        if '_static' not in o.parts}
+        if not {'_static','live'}&set(o.parts)}
 
 def content(built, name): return (built/f'{name}.html').read_text(encoding='utf8')
 
@@ -299,7 +307,7 @@ def toured(tab, pages):
 
 def test_the_tour_sees_what_is_wrong(tab, tmp_path):
     "What the tests below rely on"
-    (tmp_path/'bad.html').write_text('<!doctype html><body style="margin:0"><div style="width:500px"></div>'
+    (tmp_path/'bad.html').write_text('<!doctype html><body style="margin:0"><div style="width:500px;height:9px"></div>'
         '<div class="cell_input"><pre style="width:90px;overflow:auto">'+'long '*40+'</pre></div>'
         '<img src="http://127.0.0.2:9/a.png" alt=""><script>nothing()</script>')
     with browser.serve(tmp_path) as url:
@@ -355,6 +363,59 @@ def test_copy_button_and_folds(tab):
     assert folds>5 and tab.js("document.querySelectorAll('details.question[open]').length")==0
     tab.js("document.querySelector('details.question summary').click()")
     assert tab.js("document.querySelectorAll('details.question[open]').length")==1
+
+def typed(tab, page, texts):
+    "What the box of a page says of each text"
+    tab.size(1300)
+    tab.open(f'{tab.url}/{page}.html')
+    loaded = [o for o in tab.requests() if '/live/classifier' in o]
+    assert not loaded, 'megabytes for whoever does not ask for them'
+    tab.js("document.querySelectorAll('details.live').forEach(o => o.open = true)")
+    tab.js("document.querySelector('iframe.live').scrollIntoView()")
+    box = tab.page.frame_locator('iframe.live')
+    box.locator('#tokens li').nth(3).wait_for(timeout=60_000)
+    frame = next(o for o in tab.page.frames if '/live/' in o.url)
+    box.locator('#text').fill(texts[0])
+    box.locator('#tokens li', has_text='remembered').wait_for(timeout=60_000)
+    res = [frame.evaluate("([t, w]) => ask(t, w)", [o,'answer']) for o in texts]
+    assert not tab.complaints() and not [o for o in tab.requests() if not o.startswith((tab.url,'data:','blob:'))]
+    return res
+
+def test_readers_can_type(tab, classifier):
+    "On four pages; what the boxes say is what Python says"
+    from ulmfit_nb.all import load_language_model, load_learner, sentences
+    texts = ['It was GREAT &amp; remembered!!!!', *sentences().text.sample(60, random_state=3)]
+    lm,learn = load_language_model('wiki-en-compact-fwd'),load_learner(classifier)
+    toks = [list(lm.dls.train_ds.tokenizer(o)) for o in texts]
+    ids = [lm.dls.train_ds.numericalize(o).tolist() for o in toks]
+    for page in 'rules','tokenization':
+        got = typed(tab, page, texts)
+        assert [o['tokens'] for o in got]==toks and [o['ids'] for o in got]==ids
+    frame = next(o for o in tab.page.frames if '/live/' in o.url)
+    for mode in 'dark','light': # a box has the page's colours
+        tab.js(f"document.documentElement.dataset.theme = '{mode}'")
+        tab.until(f"document.querySelector('iframe.live').contentDocument.documentElement.dataset.theme=='{mode}'")
+        assert frame.evaluate("getComputedStyle(document.documentElement).colorScheme")==mode
+    want = learn.predict_proba(texts, progress=False)
+    assert want[:,0].std()>.001
+    for page in 'index','interpret':
+        got = [o['probabilities'] for o in typed(tab, page, texts)]
+        assert abs(want-want.new_tensor(got)).max()<.003
+
+def test_boxes_without_scripts(tab):
+    "A table stands where one could type"
+    page = tab.page.context.browser.new_page(java_script_enabled=False)
+    page.goto(f'{tab.url}/rules.html')
+    assert page.locator('table.live', has_text='replace_rep').is_visible()
+    assert not page.locator('iframe.live').is_visible()
+    page.close()
+
+def test_a_site_without_a_classifier(tmp_path):
+    "Has no box for one, and no link that leads nowhere"
+    import live
+    boxes = live.make(tmp_path, tmp_path/'nothing')
+    assert boxes['classifier']=='' and 'words.html' in boxes['words']
+    assert [o.name for o in tmp_path.iterdir()]==['words.html']
 
 def test_formulas_are_drawn(tab):
     tab.open(f'{tab.url}/awd_lstm.html')

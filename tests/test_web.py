@@ -5,6 +5,7 @@ import browser
 from ulmfit_nb.ensemble import Ensemble
 from ulmfit_nb.estimator import ULMFiTClassifier
 from ulmfit_nb.interpret import attribute
+from ulmfit_nb.language_model import load_language_model
 from ulmfit_nb.rules import text_proc_rules
 from ulmfit_nb.texts import sentences
 from ulmfit_nb.tokenization import Tokenizer, WordTokenizer
@@ -80,6 +81,18 @@ def test_tokens_and_numbers(tab, clf):
         toks = list(ds.tokenizer(t))
         assert got['tokens']==toks, t
         assert got['ids']==ds.numericalize(toks).tolist(), t
+
+def test_a_page_without_a_classifier(opened, tmp_path):
+    "Of a language model: the same rules, tokens and numbers, and no word of what it can't say"
+    lm = load_language_model('wiki-en-compact-fwd')
+    tab = opened(export_web(lm, tmp_path/'tokens.html', text=evil))
+    texts,ds = torn(50)+hard,lm.dls.train_ds
+    for t,got in zip(texts, asked(tab, texts, 'if quick')):
+        toks = list(ds.tokenizer(t))
+        assert got['tokens']==toks and got['ids']==ds.numericalize(toks).tolist() and 'probabilities' not in got, t
+    seen = tab.js('document.body.innerText')
+    assert 'among 20,000 words' in seen and 'fix_html' in seen and 'Probabilities' not in seen and 'spoke' not in seen
+    assert not tab.complaints()
 
 def few():
     words = ' '.join(sentences().text).split()

@@ -20,6 +20,7 @@ from .cutting import *
 from .fast_tokenization import *
 from .tokenization import *
 from .awd_lstm import *
+from .language_model import *
 from .ensemble import *
 from .interpret import *
 
@@ -174,14 +175,20 @@ def _bag(put, ens):
     weights,bias = (o-o[:1] for o in (ens.bag.weights,ens.bag.bias))
     return dict(views=views, weights=put16(weights), bias=put(bias), trust=ens.weights)
 
+def _reads(tok): return dict(rules=rule_tables(), tokenizer=tokenizer_tables(tok.spacy))
+
+def _packed_words(lm):
+    "What a page needs that shows tokens and numbers, and has no classifier"
+    tok = lm.dls.train_ds.tokenizer.tok
+    return Packet().finish(dict(_reads(tok), members=[], vocabs=[list(lm.vocab)], bag=None))
+
 def _packed(ens, n_steps):
     put,vocabs = Packet(),[]
     members = [_member(put, o, vocabs) for o in ens.learners]
     at,much = np.polynomial.legendre.leggauss(n_steps)
     tok = ens.learners[0].dls.train_ds.tokenizer.tok
-    return put.finish(dict(rules=rule_tables(), tokenizer=tokenizer_tables(tok.spacy),
-        members=members, vocabs=vocabs, bag=_bag(put, ens), temperature=ens.temperature,
-        levels=[[a/2+.5,b/2] for a,b in zip(at.tolist(), much.tolist())]))
+    return put.finish(dict(_reads(tok), members=members, vocabs=vocabs, bag=_bag(put, ens),
+        temperature=ens.temperature, levels=[[a/2+.5,b/2] for a,b in zip(at.tolist(), much.tolist())]))
 
 # %% ../nbs/workshop/web.ipynb #web00026
 def as_signs(
@@ -196,6 +203,14 @@ def as_signs(
     return res.tobytes()
 
 # %% ../nbs/workshop/web.ipynb #web00030
+def _cannot_read(tok):
+    "Why a page can't cut texts as the `Tokenizer` `tok` does; None if it can"
+    if tok is None: return "its texts are not read by ulmfit_nb's Tokenizer"
+    if type(tok.tok) is not WordTokenizer:
+        return f'its tokens are made by {type(tok.tok).__name__}, and not by WordTokenizer'
+    if tok.tok.lang!='en': return f'its tokenizer is for {tok.tok.lang!r}, and the page knows English only'
+    if not PieceMemo.fits(tok.tok, tok.rules): return 'its rules are not the default ones'
+
 def _refusal(ens):
     "Why `ens` can't be a page; None if it can"
     if ens.many or not ens.labels: return 'it gives several labels, or a number, and not one label per text'
@@ -206,11 +221,7 @@ def _refusal(ens):
         if enc.module.n_dir>1: return 'its encoder reads both ways at once (bidir=True)'
         if about.get('pool', 'concat')!='concat': return f"its pooling is {about['pool']!r}, and not 'concat'"
         if about.get('tfms'): return 'it changes texts by transforms of its own'
-        if tok is None: return "its texts are not read by ulmfit_nb's Tokenizer"
-        if type(tok.tok) is not WordTokenizer:
-            return f'its tokens are made by {type(tok.tok).__name__}, and not by WordTokenizer'
-        if tok.tok.lang!='en': return f'its tokenizer is for {tok.tok.lang!r}, and the page knows English only'
-        if not PieceMemo.fits(tok.tok, tok.rules): return 'its rules are not the default ones'
+        if why := _cannot_read(tok): return why
         if tok.config()!=ens.learners[0].dls.train_ds.tokenizer.config():
             return 'its members cut texts into different tokens'
 
@@ -230,30 +241,39 @@ def _check_page(page):
     if not mine: raise ValueError(f'{page} exists and is no page of export_web: give another name, or remove it first')
 
 def export_web(
-    model,      # Classifier: a `TextClassifierLearner`, an `Ensemble` or a fitted `ULMFiTClassifier`
+    model,      # Classifier, as `as_ensemble` takes them; of an `LMLearner`, the page shows tokens and numbers
     page,       # File to write, `….html`; a page that was written before is replaced
-    title='A classifier of texts', # Title of the page
+    title:str|None=None, # Title of the page; default: what it is
     text='',    # What stands there to be read at first
     n_steps=8   # Levels of integrated gradients, by which the words are coloured
 )->Path:        # `page`
     "Write a classifier as one HTML file, which reads texts offline in a browser"
-    ens,page = as_ensemble(model),Path(page)
-    if why := _refusal(ens):
-        raise ValueError(f'this classifier cannot be a page: {why}. `ulmfit serve` takes any that gives one label')
+    page = Path(page)
+    if isinstance(model, LMLearner):
+        why,labels,name = _cannot_read(model.dls.train_ds.tokenizer),[],'From a text to numbers'
+        if why: raise ValueError(f'this language model cannot be a page: {why}')
+        about = (f'What ULMFiT makes of a text: what each rule changes, the tokens, and their '
+            f'numbers among {len(model.vocab):,} words.')
+    else:
+        ens,name = as_ensemble(model),'A classifier of texts'
+        if why := _refusal(ens):
+            raise ValueError(f'this classifier cannot be a page: {why}. '
+                '`ulmfit serve` takes any that gives one label')
+        labels = list(map(str, ens.labels))
+        ways = ' and '.join('backwards' if o.dls.backwards else 'forwards' for o in ens.learners)
+        about = f'It was made with ULMFiT, gives one of {len(labels)} labels to a text, and reads {ways}.'
+        if ens.bag: about += ' A bag of words has a say too.'
     if not 1<=n_steps<=64: raise ValueError(f'n_steps is {n_steps}, but should be 1 to 64')
     _check_page(page)
     style,script = _file('page.css'),_file('page.js')
     worker = '\n'.join(_file(f'{o}.js') for o in ('rules','tokenizer','model','bag','worker'))
     safe = ("default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
         f'style-src {_checksum(style)}; script-src {_checksum(script)}')
-    ways = ' and '.join('backwards' if o.dls.backwards else 'forwards' for o in ens.learners)
-    about = f'It was made with ULMFiT, gives one of {len(ens.labels)} labels to a text, and reads {ways}.'
-    if ens.bag: about += ' A bag of words has a say too.'
-    labels = json.dumps(list(map(str, ens.labels))).replace('<', r'\u003c')
-    said = dict(csp=safe, title=html.escape(title), maker=f'{_maker} {__version__}', style=style, script=script,
-        about=about, text=html.escape(text), n_steps=str(n_steps), labels=labels, worker=worker)
+    said = dict(csp=safe, title=html.escape(title or name), maker=f'{_maker} {__version__}', style=style, script=script,
+        about=about, text=html.escape(text), n_steps=str(n_steps), worker=worker,
+        labels=json.dumps(labels).replace('<', r'\u003c'))
     def filled(s): return re.sub(r'\{\{(\w+)\}\}', lambda m: said[m[1]], s).encode('utf-16-le', 'surrogatepass')
     before,after = map(filled, _file('page.html').split('{{packed}}'))
-    packed = as_signs(_packed(ens, n_steps))
+    packed = as_signs(_packed(ens, n_steps) if labels else _packed_words(model))
     with atomic_path(page) as tmp: tmp.write_bytes(b'\xff\xfe'+before+packed+after)
     return page

@@ -102,18 +102,25 @@ class LSTM {
   }
 }
 
-class Classifier {
-  constructor({vocab, backwards, bptt, maxLen, wide, embedding, layers, head}) {
-    Object.assign(this, {backwards, bptt, maxLen, head, vocab, wide})
+class Vocabulary {
+  constructor(vocab) {
+    this.vocab = vocab
     this.ids = new Map(vocab.map((o, i) => [o, i]).reverse().filter(o => o[0] !== 'xxfake'))
-    this.embedding = new Rows(embedding, wide)
-    this.layers = layers.map(o => new LSTM(o))
   }
 
   // Numbers of tokens, in the order of the text
   numbers(toks) {
     const unknown = this.ids.get('xxunk') ?? 0
     return toks.map(t => this.ids.get(t) ?? this.ids.get(t.replaceAll(' ', '▁')) ?? unknown)
+  }
+}
+
+class Classifier extends Vocabulary {
+  constructor({vocab, backwards, bptt, maxLen, wide, embedding, layers, head}) {
+    super(vocab)
+    Object.assign(this, {backwards, bptt, maxLen, head, wide})
+    this.embedding = new Rows(embedding, wide)
+    this.layers = layers.map(o => new LSTM(o))
   }
 
   // Embeddings of `ids`, times `level` but for that of the number `loud`

@@ -5,6 +5,9 @@ const by = id => document.getElementById(id)
 const el = (name, text = '', more = {}) => Object.assign(document.createElement(name), {textContent: text}, more)
 const percent = p => (100 * p).toFixed(1) + '%'
 const labels = JSON.parse(by('labels').textContent)
+if (window !== window.top) document.documentElement.className = 'framed'
+if (!labels.length) for (const o of document.querySelectorAll('.model')) o.hidden = true
+by('answer').style.minHeight = labels.length ? '' : 0
 
 const code = [...document.querySelectorAll('script[type="text/plain"][data-for="worker"]')].map(o => o.textContent)
 const worker = new Worker(URL.createObjectURL(new Blob(code, {type: 'text/javascript'})))

@@ -28,6 +28,7 @@ function build({rules, tokenizer, members, vocabs, bag, ...rest}) {
   model = {...rest, rules: makeRules(signs), tokenizer: new WordTokenizer(tokenizer, signs.isWhite),
     bag: bag && new BagOfWords(bag, signs),
     members: members.map(o => new Classifier({...o, vocab: vocabs[o.vocab]}))}
+  model.words = model.members[0] ?? new Vocabulary(vocabs[0]) // without a classifier there are only tokens to show
 }
 
 class Late extends Error {}
@@ -46,8 +47,8 @@ async function answer({id, text, want}) {
     last = performance.now()
     if (id < newest) throw new Late()
   }
-  say({rules, tokens: toks, ids: members[0].numbers(toks)})
-  if (want === 'tokens') return say({done: true})
+  say({rules, tokens: toks, ids: model.words.numbers(toks)})
+  if (want === 'tokens' || !members.length) return say({done: true})
   const start = performance.now(), networks = await probabilities(members, temperature, toks, pause(slices))
   const p = model.bag ? model.bag.mixed(networks, text) : networks
   const ms = performance.now() - begin, estimate = levels.length * 2 * (performance.now() - start) // there and back
