@@ -417,6 +417,27 @@ def test_a_site_without_a_classifier(tmp_path):
     assert boxes['classifier']=='' and 'words.html' in boxes['words']
     assert [o.name for o in tmp_path.iterdir()]==['words.html']
 
+def test_the_slider_says_what_the_model_says(tab):
+    "The probabilities of words at the temperature that is shown, as `next_probs` gives them"
+    import torch
+    from ulmfit_nb.all import load_language_model, next_probs
+    lm = load_language_model('wiki-en-compact-fwd')
+    lm.model.eval().reset()
+    ds = lm.dls.train_ds
+    with torch.no_grad(): logits = lm.model(torch.as_tensor(ds.numericalize(ds.tokenizer('The food was')))[None])[0]
+    marks = torch.tensor([o.startswith('xx') for o in lm.vocab])
+    tab.open(f'{tab.url}/generation.html')
+    for step in 0,16,36:
+        tab.js(f"(() => {{ const o = document.querySelector('figure.slider input'); o.value = {step};"
+            "o.dispatchEvent(new Event('input')) })()")
+        rows = tab.js("[...document.querySelectorAll('figure.slider tr')].map(o => o.innerText.split('\t'))")
+        p = next_probs(logits[:,-1], temperature=float(tab.js("document.querySelector('figure.slider output').value")),
+            banned=marks)[0]
+        best = p.topk(10)
+        assert [o[0] for o in rows[:-1]]==[lm.vocab[i] for i in best.indices]
+        want = [*best.values.tolist(), 1-best.values.sum().item()]
+        assert [float(o[1][:-1])/100 for o in rows]==pytest.approx(want, abs=.0006)
+
 def test_formulas_are_drawn(tab):
     tab.open(f'{tab.url}/awd_lstm.html')
     heights = tab.js("[...document.querySelectorAll('math')].map(o => o.getBoundingClientRect().height)")

@@ -16,3 +16,21 @@ addEventListener("DOMContentLoaded", () => {
   boxes.forEach(o => o.addEventListener("load", () => dress(o)));
   new MutationObserver(() => boxes.forEach(dress)).observe(document.documentElement, {attributeFilter: ["data-theme"]});
 });
+
+// A slider: the probabilities of the likeliest words at the temperature that it stands at
+function startSlider(figure) {
+  const {temperatures, sums, words} = JSON.parse(figure.dataset.slider), input = figure.querySelector("input");
+  const rows = figure.querySelectorAll("tr");
+  function show() {
+    const t = temperatures[input.value], p = words.map(o => Math.exp(o[1] / t - sums[input.value]));
+    [...p, Math.max(0, 1 - p.reduce((a, b) => a + b))].forEach((o, i) => {
+      rows[i].children[1].textContent = (100 * o).toFixed(1) + "%";
+      rows[i].querySelector(".bar").style.width = 100 * o + "%";
+    });
+    figure.querySelector("output").textContent = t.toFixed(2);
+  }
+  input.addEventListener("input", show);
+  show();
+  figure.hidden = false;
+}
+addEventListener("DOMContentLoaded", () => document.querySelectorAll("figure.slider").forEach(startSlider));
