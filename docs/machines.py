@@ -1,11 +1,45 @@
 "What machines read: every page as plain Markdown beside its HTML, and llms.txt that lists them"
 import json, re
 from pathlib import Path
+from bs4 import BeautifulSoup
+
+def said(cell): return ' '.join(cell.get_text(' ').split()).replace('|', '\\|')
+
+def grid(rows):
+    "The texts of a table's rows, one for each column; a cell that reaches down or to the right leaves blanks there"
+    res,reach = [],{} # by column: rows that a cell from above still takes
+    for tr in rows:
+        row,new = [],tr(['th','td'])[::-1]
+        while new or reach.get(len(row)):
+            if reach.get(len(row)):
+                reach[len(row)] -= 1
+                row.append('')
+                continue
+            o = new.pop()
+            for i in range(int(o.get('colspan', 1))):
+                reach[len(row)] = int(o.get('rowspan', 1))-1
+                row.append('' if i else said(o))
+        res.append(row)
+    return res
+
+def table(html):
+    "An HTML table as Markdown; several lines of headings become one"
+    head = html.select('thead tr')
+    rows,head = grid(o for o in html('tr') if o not in head),grid(head)
+    n = max(map(len, head+rows))
+    names = [' '.join(filter(None, o)) for o in zip(*(o+['']*(n-len(o)) for o in head))] or ['']*n
+    lines = [names, ['---']*n, *(o+['']*(n-len(o)) for o in rows)]
+    return '\n'.join(f"| {' | '.join(o)} |" for o in lines)
 
 def text(o):
     "A stored output as Markdown"
     data = o.get('data', {})
     if 'text/markdown' in data: return ''.join(data['text/markdown'])
+    if 'text/html' in data:
+        html = BeautifulSoup(''.join(data['text/html']), 'html.parser')
+        for o in html(['style','script']): o.decompose()
+        if tables := html('table'): return '\n\n'.join(map(table, tables))
+        return ' '.join(html.get_text().split())
     body = ''.join(o.get('text') or data.get('text/plain') or '').rstrip()
     return '' if not body or body.startswith(('<Figure','<IPython')) else f'```\n{body}\n```'
 

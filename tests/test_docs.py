@@ -270,6 +270,30 @@ def test_machines_find_the_pages(built):
         assert not [l for l in re.findall(r'\]\((?!https?:|#)([^)\s]+)\)', prose)
             if not (path.parent/l.split('#')[0]).exists()]
 
+def test_tables_for_machines_are_whole(built):
+    "Each cell of each table that a notebook stores; and no name of an object where something was shown"
+    from bs4 import BeautifulSoup
+    n = 0
+    for nb in notebooks():
+        md = (built/f'{page_name(nb)}.html.md').read_text(encoding='utf8')
+        assert not re.search(r'^<[\w.]+(Styler|HTML object|Figure.*)>$', md, re.M), nb
+        words = ' '.join(md.replace('\\|', '|').split())
+        for c in json.loads(nb.read_text(encoding='utf8'))['cells']:
+            for o in c.get('outputs', ()):
+                for cell in BeautifulSoup(''.join(o.get('data', {}).get('text/html', '')), 'html.parser')(['td','th']):
+                    n += 1
+                    assert ' '.join(cell.get_text(' ').split()) in words, (nb, cell)
+    assert n>1000
+
+def test_a_table_as_markdown():
+    "Headings in two lines, cells over two rows and over two columns, and a line between columns in a cell"
+    import machines
+    from bs4 import BeautifulSoup
+    html = ('<table><thead><tr><th></th><th colspan="2">loss</th></tr><tr><th>n</th><th>a</th><th>b</th></tr></thead>'
+        '<tbody><tr><th rowspan="2">1</th><td>x|y</td><td>2</td></tr><tr><td>3</td><td>4</td></tr></tbody></table>')
+    assert machines.table(BeautifulSoup(html, 'html.parser').table).splitlines()==['| n | loss a | b |',
+        '| --- | --- | --- |', '| 1 | x\\|y | 2 |', '|  | 3 | 4 |']
+
 def test_formulas_need_no_script(built):
     text = content(built, 'awd_lstm')
     assert text.count('<math ')>5 and not re.search(r'<script[^>]*(mathjax|katex)', text, re.I)
