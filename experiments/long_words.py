@@ -7,7 +7,7 @@ fastai's.
 Time that grows with the length has a ratio of about 10, time that grows with its square one of about 100. With
 `--fastai` the tokens are compared with fastai's wherever it answers within so many seconds: where shorter runs show
 that it won't, by far, it isn't asked."""
-import signal, time
+import gc, signal, time
 from functools import lru_cache
 from runs import parser, use_threads
 
@@ -22,10 +22,13 @@ def within(seconds, f):
     "`f()` and the seconds of the processor that it took; `None` if it is not done in time"
     signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
+    gc.disable() # as timeit does: a collection looks at all that was ever made
     start = time.process_time()
     try: return f(),time.process_time()-start
     except Late: return None,None
-    finally: signal.setitimer(signal.ITIMER_PROF, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        gc.enable()
 
 @lru_cache
 def both(way, lang='en'):

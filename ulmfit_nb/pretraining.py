@@ -370,5 +370,6 @@ def pretrain(
     if start: facts['start'] = read_meta(start/'model.json').get('pretraining')
     learn.spec = dict(learn.spec, pretraining=from_first(facts))
     learn.export('model')
+    if not rank_distrib(): tidy_folder(out) # what a killed process left beside a checkpoint
     from_first(None) # nobody goes on before it is there
     return learn
