@@ -1,6 +1,6 @@
 """Real Dask workers: the same bits as one machine; workers and clients that are killed; commands. A worker is a process
 that imports everything anew, so there is one cluster for all"""
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time, weakref
 from pathlib import Path
 import numpy as np, pytest
 from fastai.basics import set_seed
@@ -137,3 +137,17 @@ def test_commands(cluster, one, model, tmp_path):
     assert res['texts']==640 and Corpus.open(tmp_path/'corpus').vocab==one.vocab
     res = ulmfit('predict', model, '--file', tmp_path/'in'/'*.jsonl', '--out', tmp_path/'labels')
     assert (res['texts'],res['files'])==(640,3) and len(list((tmp_path/'labels').glob('*.jsonl')))==3
+
+def test_shards_are_opened_one_after_the_other(tmp_path, monkeypatch):
+    "The words of all of them would be more than one machine holds"
+    folders = [Corpus.from_texts(texts[i::6], min_freq=1, path=tmp_path/str(i)) and tmp_path/str(i)
+        for i in range(6)]
+    real,seen,most = Corpus.open,[],[]
+    def spy(folder, *args, **kw):
+        c = real(folder, *args, **kw)
+        seen.append(weakref.ref(c))
+        most.append(sum(o() is not None for o in seen))
+        return c
+    monkeypatch.setattr(Corpus, 'open', spy)
+    join_shards(folders, tmp_path/'out')
+    assert len(seen)>6 and max(most)<=2

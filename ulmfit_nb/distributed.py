@@ -102,19 +102,23 @@ def join_shards(
     out,folders = Path(out),[Path(o) for o in folders]
     if (out/'ids.npy').exists():
         raise ValueError(f'{out} holds a corpus in one piece: give another folder, or remove it first')
-    corpora = [Corpus.open(o) for o in folders]
-    for o,c in zip(folders, corpora):
-        if c.tokenizer_config!=corpora[0].tokenizer_config:
-            raise ValueError(f'{o} was made by another tokenizer or other rules than {folders[0]}')
-        if not isinstance(c.ids, np.ndarray): raise ValueError(f'{o} is itself joined: give its shards instead')
-    toks,counts,places = merge_counts((c.vocab,c.counts) for c in corpora)
+    tokenizer,lens,shards = Corpus.open(folders[0]).tokenizer_config,[],[]
+    def words(): # one shard after the other: the words of all of them would need much memory
+        for o in folders:
+            c = Corpus.open(o)
+            if c.tokenizer_config!=tokenizer:
+                raise ValueError(f'{o} was made by another tokenizer or other rules than {folders[0]}')
+            if not isinstance(c.ids, np.ndarray): raise ValueError(f'{o} is itself joined: give its shards instead')
+            lens.append(np.array(c.lens))
+            shards.append(_shard_note(o, out, c))
+            yield c.vocab,c.counts
+    toks,counts,places = merge_counts(words())
     if vocab is None: vocab = make_vocab(Counter(dict(zip(toks, counts.tolist()))), min_freq, max_vocab)
     ids = Numericalize(vocab).o2i.map(toks)
-    offsets = np.cumsum(np.concatenate([[0], *(c.lens for c in corpora)]), dtype='<i8')
-    shards = [_shard_note(o, out, c) for o,c in zip(folders, corpora)]
+    offsets = np.cumsum(np.concatenate([[0], *lens]), dtype='<i8')
     prints = [o['fingerprint'] for o in shards]
     meta = dict(format=2, n_docs=len(offsets)-1, n_tokens=int(offsets[-1]), fingerprint=None if None in prints
-        else sha_of([prints, vocab]), tokenizer=corpora[0].tokenizer_config, vocab=list(vocab),
+        else sha_of([prints, vocab]), tokenizer=tokenizer, vocab=list(vocab),
         counts=np.bincount(ids, weights=counts, minlength=len(vocab)).astype(int).tolist(), files=None, shards=shards)
     out.mkdir(parents=True, exist_ok=True)
     (out/'corpus.json').unlink(missing_ok=True)
