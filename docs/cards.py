@@ -1,5 +1,5 @@
 """A page for each pretrained model that comes with the package, from its model.json: nothing in it is written by hand
-here"""
+here, and no extension of Sphinx reads that file"""
 import json, re
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"The site's pictures, drawn by code as SVG that takes its colours from the page, light or dark"
+"""The site's pictures, drawn by code as SVG that takes its colours from the page, light or dark. Sphinx's graphviz
+extension needs a program beside Python and gives a picture its colours once and for all"""
 import math
 from html import escape
 

@@ -1,4 +1,5 @@
-"What machines read: every page as plain Markdown beside its HTML, and llms.txt that lists them"
+"""What machines read: every page as plain Markdown beside its HTML, and llms.txt that lists them. Sphinx has a builder
+for plain text, but none for Markdown; notebooks are Markdown already"""
 import json, re
 from pathlib import Path
 from bs4 import BeautifulSoup

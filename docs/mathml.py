@@ -1,4 +1,5 @@
-"Formulas as MathML, made at build time: no script, no font, no network"
+"""Formulas as MathML, made at build time: no script, no font, no network. Sphinx's own extensions load MathJax or call
+LaTeX"""
 import re
 from html import escape
 from latex2mathml.converter import convert
