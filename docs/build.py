@@ -1,9 +1,9 @@
 """Builds the site: notebooks through nbdev, then pages for Sphinx, then HTML in docs/_build/html. Run it with `make
 docs`.
 
-nbdev's own site is made by Quarto, a program that pip does not install. MyST-NB makes pages of notebooks without it, but
-does not know what `#| export` or `show_doc` mean, so nbdev's processors go first and this file carries over what they
-leave. Two builds must not hurt each other, which Sphinx leaves to whoever calls it: `alone` and `publish`."""
+nbdev's own site is made by Quarto, a program that pip does not install. MyST-NB makes pages of notebooks without it,
+but does not know what `#| export` or `show_doc` mean, so nbdev's processors go first and this file carries over what
+they leave. Two builds must not hurt each other, which Sphinx leaves to whoever calls it: `alone` and `publish`."""
 import argparse, ast, base64, draw, filecmp, json, live, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from contextlib import contextmanager
