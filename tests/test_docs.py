@@ -471,3 +471,40 @@ def test_contents_on_the_right_hand(tab):
     tab.size(1400)
     tab.open(f'{tab.url}/batching.html')
     assert 'LMDataLoader' in tab.js("document.querySelector('.bd-sidebar-secondary').innerText")
+
+# Accessible: what axe calls serious or critical, light and dark, on a desk and on a phone
+
+def serious(tab, site, pages):
+    "What axe finds on each page"
+    axe = pytest.importorskip('axe_playwright_python', reason="no axe-playwright-python: install the extra 'dev'")
+    code = (Path(axe.__file__).parent/'axe.min.js').read_text(encoding='utf8')
+    found = """axe.run({resultTypes:['violations'], iframes:false}).then(o => o.violations.filter(v =>
+        ['serious','critical'].includes(v.impact)).map(v => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200)]))"""
+    bad = []
+    for o in pages:
+        tab.size(1300)
+        tab.open(f'{site}/{o}')
+        tab.js(code)
+        for w in 1300,390:
+            tab.size(w, 844)
+            tab.js('new Promise(r => setTimeout(r, 600))') # the theme waits until a window keeps its size
+            bad += [(o,w,*v) for v in tab.js(found)]
+    return bad
+
+kinds_of_pages = 'index.html','rules.html','api/rules.html','models/wiki-en-compact-fwd.html','search.html'
+def every_page(built):
+    all_of_them = (o.relative_to(built) for o in sorted(built.rglob('*.html')))
+    return [str(o) for o in all_of_them if not {'_static','source'}&set(o.parts)]
+
+@pytest.mark.parametrize('mode', ['light','dark'])
+@pytest.mark.parametrize('which', ['some', pytest.param('all', marks=pytest.mark.slow)])
+def test_accessible(tab, built, mode, which):
+    tab.page.emulate_media(color_scheme=mode)
+    some = [*kinds_of_pages, 'live/words.html', 'live/classifier.html']
+    try: assert not serious(tab, tab.url, every_page(built) if which=='all' else some)
+    finally: tab.page.emulate_media(color_scheme='light')
+
+def test_axe_sees_what_is_wrong(tab, tmp_path):
+    (tmp_path/'bad.html').write_text('<!doctype html><title>x</title><img src="a.png"><p style="color:#ccc">pale</p>')
+    with browser.serve(tmp_path) as url:
+        assert {o[2] for o in serious(tab, url, ['bad.html'])} >= {'image-alt','color-contrast','html-has-lang'}

@@ -34,3 +34,12 @@ function startSlider(figure) {
   figure.hidden = false;
 }
 addEventListener("DOMContentLoaded", () => document.querySelectorAll("figure.slider").forEach(startSlider));
+
+// What is wider than its box can be scrolled with the keyboard, too; the theme sees to code and outputs
+function reachable() {
+  for (const o of document.querySelectorAll("figure.drawn-figure")) {
+    if (o.scrollWidth > o.clientWidth) o.tabIndex = 0;
+    else o.removeAttribute("tabindex");
+  }
+}
+for (const event of ["DOMContentLoaded", "resize"]) addEventListener(event, reachable);
