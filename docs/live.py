@@ -57,7 +57,9 @@ def make(to, model=None):
     lm = load_language_model('wiki-en-compact-fwd')
     export_web(lm, to/'words.html', text=text)
     boxes = dict(words=frame('words', without_script(lm)), classifier='', slider=slider(lm))
-    if model is None or not Path(model).exists(): return boxes
+    if model is None or not Path(model).exists():
+        (to/'classifier.html').unlink(missing_ok=True) # of an earlier build
+        return boxes
     page = export_web(classifier_of(model, 'cpu')[0], to/'classifier.html',
         text='A long film, but I loved every minute of it.')
     # closed, it loads nothing
