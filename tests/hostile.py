@@ -65,6 +65,9 @@ def make_cases(d):
         ULMFiTClassifier.load(f).predict(texts).tolist()))
     case('corpus', lambda f: Corpus.from_texts(some.text, path=f, min_freq=1), corpus)
     case('shards', shards, shards_use)
+    def no_torch(f): return torch.as_tensor(NumpyClassifier(f).predict_proba(texts))
+    case('numpy_estimator', lambda f: est.save(f), no_torch)
+    case('numpy_subwords', lambda f: sub.export(f), no_torch)
     if find_spec('onnx') and find_spec('onnxruntime'):
         from ulmfit_nb.onnx_export import OnnxClassifier, export_onnx
         case('onnx', lambda f: export_onnx(clas, f), lambda f: torch.as_tensor(OnnxClassifier(f).predict_proba(texts)))

@@ -36,6 +36,7 @@ from .interpret import *
 from .inputs import *
 from .estimator import *
 from .scoring import *
+from .cold_start import *
 from .onnx_export import *
 from .web import *
 from .serving import *

@@ -69,8 +69,7 @@ def bag_of_words(
     model = make_pipeline(TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True),
         LogisticRegression(max_iter=1000))
     cv = min(4, tr.label.value_counts().min())
-    if cv>1:
-        model = GridSearchCV(model, {'logisticregression__C':[1,3,10,30,100]}, cv=cv)
+    if cv>1: model = GridSearchCV(model, {'logisticregression__C':[1,3,10,30,100]}, cv=cv)
     if not any(map(TfidfVectorizer().build_analyzer(), tr.text)):
         return None # all emojis and punctuation
     return float(model.fit(tr.text, tr.label).score(va.text, va.label))
@@ -334,13 +333,11 @@ def train(
         reading = partial(_reading, encoding=encoding, errors=errors, sep=sep, drop_missing=drop_missing)
         text_col,label_col,group_col = map(_as_text, (text_col,label_col,group_col))
         df = _labelled(data, text_col, label_col, group_col, valid, limit, seed, reading)
-        more = read_texts(unlabelled, text_col, label_col=False,
-            **reading(unlabelled)).text.tolist() if unlabelled else []
+        more = list(read_texts(unlabelled, text_col, label_col=False, **reading(unlabelled)).text) if unlabelled else []
         say = {'auto':True, 'none':False}.get(pretrained, pretrained)
         directions = ('fwd','bwd') if both else ('bwd',) if backwards else ('fwd',)
-        r = train_texts(df, out, more, not quiet, pretrained=say, directions=directions,
-            epochs=clas_epochs, lrs=clas_lrs, class_weight='balanced' if balanced else None,
-            random_state=seed, **settings)
+        r = train_texts(df, out, more, not quiet, pretrained=say, directions=directions, epochs=clas_epochs,
+            lrs=clas_lrs, class_weight='balanced' if balanced else None, random_state=seed, **settings)
         res = {**r['results'], 'baseline':bag_of_words(df)}
     _report(res, as_json, _scores(res, res['baseline']) + [f'saved in {out}: use it with  ulmfit predict {out} "some '
         'text"'])
@@ -377,9 +374,8 @@ def pretrain(
     if int(os.environ.get('RANK', 0)): return # torchrun -m ulmfit_nb pretrain: one process speaks
     res = dict(model=str(out/'model'), vocab=len(learn.vocab),
         parameters=sum(p.numel() for p in learn.model.parameters()), **learn.spec['pretraining'])
-    _report(res, as_json,
-        [f"validation loss {res['valid_loss']:.4f} after {res['tokens']:,} tokens, {res['seconds']:.0f} s",
-            f"saved in {out/'model'}"])
+    _report(res, as_json, [f"validation loss {res['valid_loss']:.4f} after {res['tokens']:,} tokens, "
+        f"{res['seconds']:.0f} s", f"saved in {out/'model'}"])
 
 # %% ../nbs/book/11_cli.ipynb #d2305a01
 _tokenize = parameters_of('distributed.corpus_from_files')
@@ -460,13 +456,17 @@ def predict(
     if many: return _report(dict(out=str(out), **res), as_json, [f"{res['texts']:,} texts of {res['files']:,} files "
         f"labelled in {out}; {res['kept']:,} files were there"])
     with _working():
-        from ulmfit_nb.classifier import label_file
-        from ulmfit_nb.scoring import classifier_of
-        from ulmfit_nb.texts import stream_texts
-        ens,labels = classifier_of(model, device)
-        proba = partial(ens.predict_proba, bs=bs, bf16=bf16)
-        reading = _reading(file, encoding, errors, sep, drop_missing) if file else {}
-        source = stream_texts(file or texts, text_col, lines=True, **reading)
+        from ulmfit_nb.cold_start import quick_classifier
+        quick = None if file or out or device or bf16 else quick_classifier(model, texts)
+        if quick: labels,proba,source = quick.labels,quick.predict_proba,texts
+        else:
+            from ulmfit_nb.classifier import label_file
+            from ulmfit_nb.scoring import classifier_of
+            from ulmfit_nb.texts import stream_texts
+            ens,labels = classifier_of(model, device)
+            proba = partial(ens.predict_proba, bs=bs, bf16=bf16)
+            reading = _reading(file, encoding, errors, sep, drop_missing) if file else {}
+            source = stream_texts(file or texts, text_col, lines=True, **reading)
         if out: n = label_file(proba, labels, source, out)
         else:
             items = list(source)

@@ -4,7 +4,7 @@
 
 # %% ../nbs/book/10_estimator.ipynb #1fdfb904
 from __future__ import annotations
-import io, math, numbers, re, sys, tempfile, time, warnings, zipfile
+import io, math, numbers, sys, tempfile, time, warnings, zipfile
 import numpy as np, pandas as pd, torch
 from contextlib import contextmanager
 from fastcore.all import ifnone, patch, store_attr
@@ -548,15 +548,9 @@ def load(cls:ULMFiTClassifier,
     """The classifier in `folder`; a folder with a file that is missing, changed, cut off
     or of a newer format is refused"""
     folder = whole_copy(folder)
-    meta = read_manifest(folder, 'estimator.json')
-    if meta['kind']!='estimator':
-        raise ValueError(f"{folder} holds a {meta['kind']}, not a ULMFiTClassifier")
+    meta = check_estimator(read_manifest(folder, 'estimator.json'), folder)
     odd = [o for o in meta['params'] if o not in cls().get_params()]
     if odd: raise ValueError(f'{folder} has the setting {odd[0]!r}, which this ulmfit_nb does not know')
-    fit = 1<=len(meta['directions'])<=2 and set(meta['directions'])<={'fwd','bwd'} and meta['temperature']>0
-    if not fit or not re.fullmatch(r'[<>|=]?[bifuUSOT][0-9]{0,4}', meta['dtype']):
-        raise ValueError(f"{folder} is damaged: its directions, temperature and type of labels are "
-            f"{meta['directions'][:3]}, {meta['temperature']}, {meta['dtype'][:20]!r}")
     with read_as(folder):
         res = cls(**{k:read_setting(v) for k,v in meta['params'].items()})
         res.classes_ = np.array(meta['classes'], dtype=meta['dtype'])

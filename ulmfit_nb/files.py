@@ -9,10 +9,9 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from itertools import groupby
 from math import isfinite
+from importlib import import_module
 from pathlib import Path, PurePosixPath
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError # no PyTorch here: it takes seconds to import
 try: import fcntl
 except ImportError: fcntl = None # Windows
 
@@ -20,7 +19,7 @@ except ImportError: fcntl = None # Windows
 __all__ = ['format_version', 'schemas', 'check_place', 'atomic_path', 'tidy_folder', 'whole_copy', 'quantize_rows',
            'dequantize_rows', 'compress', 'decompress', 'plain_file', 'read_json', 'check_keys', 'save_weights',
            'write_meta', 'read_meta', 'read_as', 'check_contents', 'load_weights', 'sha256_of', 'quantize_weights',
-           'write_manifest', 'read_manifest']
+           'write_manifest', 'read_manifest', 'check_estimator']
 
 # %% ../nbs/workshop/files.ipynb #5a3d1471
 def check_place(
@@ -183,14 +182,16 @@ def quantize_rows(
     step = (t.abs().amax(-1, keepdim=True)/127).clamp(min=6e-8).half()
     if not step.isfinite().all():
         raise ValueError(f'the largest of the weights, {float(t.abs().max()):g}, is too large for 8 bits per weight')
-    return (t/step.float()).round().clamp(-127, 127).to(torch.int8), step
+    return (t/step.float()).round().clamp(-127, 127).char(), step
+
+def _float32(t): return t.astype('float32') if hasattr(t, 'astype') else t.float()
 
 def dequantize_rows(
-    q:torch.Tensor,   # Numbers of steps, int8, (…, n)
+    q:torch.Tensor,   # Numbers of steps, int8, (…, n); a tensor, or an array of NumPy's
     step:torch.Tensor # Each row's step, (…, 1)
 )->torch.Tensor:      # float32, like `q`
     "What `quantize_rows` stands for"
-    return q.float()*step.float()
+    return _float32(q)*_float32(step)
 
 # %% ../nbs/workshop/files.ipynb #4f27530d
 def compress(
@@ -198,6 +199,7 @@ def compress(
     dtype         # `'int8'`, `'float16'`, `'bfloat16'`, or None: as they are
 )->tuple:         # Smaller tensors by name, and for each how it is stored
     "`tensors` as they are stored for `dtype`; only float32 gets smaller"
+    import torch
     if dtype is None: return tensors,{}
     if dtype not in ('int8','float16','bfloat16'):
         raise ValueError(f"dtype is {dtype!r}; it can be 'int8', 'float16', 'bfloat16', "
@@ -222,12 +224,12 @@ def decompress(
     "`tensors` in float32 again, or a `ValueError` if one is not what `how` says"
     for k,h in how.items():
         t,step = tensors.get(k),tensors.pop(f'{k}.step', None)
-        ok = t is not None and t.dtype==getattr(torch, h, None)
+        ok = t is not None and str(t.dtype).removeprefix('torch.')==h
         if ok and h=='int8': ok = step is not None and step.shape==(*t.shape[:-1],1)
         if not ok:
             raise ValueError(f"{fname}: its description says that '{k}' is stored as {h}, "
                 "which is not what is there; copy both files again")
-        tensors[k] = dequantize_rows(t, step) if h=='int8' else t.float()
+        tensors[k] = dequantize_rows(t, step) if h=='int8' else _float32(t)
     return tensors
 
 # %% ../nbs/workshop/files.ipynb #fa12json
@@ -330,6 +332,7 @@ def save_weights(
     others=()       # More files beside `json_name`, whose checksums it should hold
 ):
     "Write `tensors` as safetensors and `meta` as JSON; a crash in between leaves what was there, or what comes"
+    from safetensors.torch import save_file
     fname = Path(fname)
     pair = Path(json_name) if json_name else fname.with_suffix('.json')
     fname.parent.mkdir(parents=True, exist_ok=True)
@@ -447,7 +450,7 @@ def read_as(
         raise ValueError(f'{where} is damaged, or was made by something else: {type(e).__name__}: '
             f'{str(e)[:100]}') from e
 
-def _check_tensors(tensors, meta, fname):
+def _check_tensors(tensors, meta, fname, isfinite):
     "Sizes that the weights don't have, or numbers that are none"
     known = {n for t in tensors.values() for n in t.shape}
     most = max([10**6, *(4*n for n in known)])
@@ -468,7 +471,7 @@ def _check_tensors(tensors, meta, fname):
     if labels is not None and len(labels)>meta.get('n_out', 1)>1:
         raise ValueError(f"{fname}: its description has {len(labels)} labels, and {meta.get('n_out')} answers")
     if meta.get('saved') in ('export','encoder'):
-        bad = [k for k,t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+        bad = [k for k,t in tensors.items() if not isfinite(t).all()]
         if bad:
             raise ValueError(f'{fname} has weights that are not finite (NaN or Infinity) in {bad[0]}: '
                 'its training went wrong')
@@ -497,7 +500,8 @@ def check_contents(
 def load_weights(
     fname,          # File written by `save_weights`
     json_name=None, # Its JSON, default `fname` with the suffix `.json`
-    device='cpu'    # Where the tensors go
+    device='cpu',   # Where the tensors go
+    framework='torch' # `'numpy'`: arrays instead of tensors, and PyTorch isn't needed
 )->tuple:           # Tensors by name, and the rest as dict
     "What `save_weights` wrote, or an error that says what is wrong with it"
     fname = Path(fname)
@@ -515,9 +519,10 @@ def load_weights(
         meta = read_meta(json_name)
     check_contents(json_name.parent, {k:v for k,v in meta.get('contents', {}).items() if k!=fname.name})
     with read_as(fname):
-        try: tensors = load_file(fname, device=str(device))
+        load,how = import_module(f'safetensors.{framework}').load_file,{'device':str(device)}
+        try: tensors = load(fname, **how if framework=='torch' else {})
         except SafetensorError as e: raise ValueError(f'{fname} is no safetensors file: {e}') from None
-        _check_tensors(tensors, meta, fname)
+        _check_tensors(tensors, meta, fname, import_module(framework).isfinite)
         tensors = decompress(tensors, meta.get('stored_as', {}), fname)
         return {**tensors, **{k:tensors[v] for k,v in meta['tied'].items()}}, meta
 
@@ -580,4 +585,16 @@ def read_manifest(
     if meta.get('sha256')!=_signature(meta):
         raise ValueError(f'{folder/name} was changed after it was saved; copy the folder again')
     check_contents(folder, meta.get('files'))
+    return meta
+
+def check_estimator(
+    meta:dict, # Manifest of a saved `ULMFiTClassifier`
+    folder     # Where it is from
+)->dict:       # `meta`
+    "A `ValueError` if the directions, the temperature or the type of the labels can't be an estimator's"
+    if meta['kind']!='estimator': raise ValueError(f"{folder} holds a {meta['kind']}, not a ULMFiTClassifier")
+    fit = 1<=len(meta['directions'])<=2 and set(meta['directions'])<={'fwd','bwd'} and meta['temperature']>0
+    if not fit or not re.fullmatch(r'[<>|=]?[bifuUSOT][0-9]{0,4}', meta['dtype']):
+        raise ValueError(f"{folder} is damaged: its directions, temperature and type of labels are "
+            f"{meta['directions'][:3]}, {meta['temperature']}, {meta['dtype'][:20]!r}")
     return meta

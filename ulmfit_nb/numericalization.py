@@ -15,7 +15,6 @@ import numpy as np
 from fastcore.basics import *
 from fastcore.foundation import *
 from fasttransform import Transform
-from .texts import check_texts,read_text
 from .tokenization import *
 from .rules import *
 from .fast_tokenization import *
@@ -344,6 +343,10 @@ def text(self:Corpus,
     return self._tokenizer.to_text(self.tokens(i))
 
 # %% ../nbs/book/02_numericalization.ipynb #9e0dff84
+def _read_text(*args):
+    from ulmfit_nb.texts import read_text # brings pandas along, which tokens need not
+    return read_text(*args)
+
 @patch(cls_method=True)
 def from_files(cls:Corpus,
     files,           # Paths of text files
@@ -356,7 +359,7 @@ def from_files(cls:Corpus,
     "The corpus of the texts in `files`"
     files = [Path(f) for f in files]
     rel = [(f.relative_to(base) if base else f).as_posix() for f in files]
-    return cls.from_texts((read_text(f, encoding, errors) for f in files), tokenizer,
+    return cls.from_texts((_read_text(f, encoding, errors) for f in files), tokenizer,
         files=rel, **kwargs)
 
 # %% ../nbs/book/02_numericalization.ipynb #e74d1c0c
@@ -449,7 +452,7 @@ def _reusable(folder, files, rel, tokenizer):
     if not (folder/'corpus.json').exists(): return None
     c,sha = Corpus.open(folder),hashlib.sha256()
     if c.files!=rel: return None
-    for f in files: _hash_text(sha, read_text(f, tokenizer.encoding, tokenizer.errors))
+    for f in files: _hash_text(sha, _read_text(f, tokenizer.encoding, tokenizer.errors))
     fp = _fingerprint(sha, tokenizer, None, 1, None)
     return c if fp is not None and fp==c.fingerprint else None
 
@@ -476,7 +479,7 @@ def from_folder(cls:Tokenizer,
     files = _text_files(path, extensions, folders)
     if not files: raise ValueError(f'no text files with extensions {list(L(ifnone(extensions, [".txt"])))} in {path}')
     if getattr(res.tok, 'model', True) is None:
-        res.tok.setup(L(read_text(f, encoding, errors) for f in files), res.rules)
+        res.tok.setup(L(_read_text(f, encoding, errors) for f in files), res.rules)
     rel = [f.relative_to(path).as_posix() for f in files]
     c = _reusable(res.output_dir, files, rel, res) if skip_if_exists else None
     if c is None:
@@ -504,6 +507,7 @@ def join_cols(
     mark_fields # Put `xxfld` and its number before each?
 ):
     "One text for each row, from one or more columns"
+    from ulmfit_nb.texts import check_texts
     texts = None
     check_texts(df, cols)
     for i,c in enumerate(cols):

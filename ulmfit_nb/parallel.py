@@ -18,7 +18,7 @@ from .cutting import *
 from .fast_tokenization import *
 
 # %% auto #0
-__all__ = ['guarded', 'on_screen', 'n_in_total', 'run_chunks', 'Numberer']
+__all__ = ['guarded', 'import_spacy', 'on_screen', 'n_in_total', 'run_chunks', 'Numberer']
 
 # %% ../nbs/workshop/parallel.ipynb #905e1637
 _half = ("it holds half of a character, which can't be written as UTF-8; "
@@ -50,16 +50,20 @@ def _end_with_parent():
     parent_process().join()
     os._exit(1)
 
-def _start_worker(job):
-    "Unpack this process's `job`; spaCy would import torch, which no tokenizer needs"
-    global _job
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    atexit.register(os._exit, 0) # exit without Python's clean-up, which takes long where much is remembered
+def import_spacy():
+    "Import spaCy for tokenizers alone, which need no PyTorch: spaCy would import it where it finds it"
     hide = 'torch' not in sys.modules
     if hide: sys.modules['torch'] = None
     try: __import__('spacy')
     finally:
         if hide: del sys.modules['torch']
+
+def _start_worker(job):
+    "Unpack this process's `job`"
+    global _job
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    atexit.register(os._exit, 0) # exit without Python's clean-up, which takes long where much is remembered
+    import_spacy()
     _job = pickle.loads(job)
 
 def _run_chunk(start, chunk): return guarded(_job, start, chunk)

@@ -17,7 +17,6 @@ from fastcore.foundation import *
 from fastcore.xtras import *
 import numpy as np
 from fasttransform import Transform
-from .texts import read_text
 from .rules import *
 from .limits import *
 from .cutting import *
@@ -437,7 +436,9 @@ class Tokenizer(Transform):
     def encodes(self, o:str): return first(self.run([o]))
     def encodes(self, o:Path):
         i = None if self.corpus is None else self.doc_index(o)
-        return self.encodes(read_text(o, self.encoding, self.errors)) if i is None else self.corpus.doc(i)
+        if i is not None: return self.corpus.doc(i)
+        from ulmfit_nb.texts import read_text # brings pandas along
+        return self.encodes(read_text(o, self.encoding, self.errors))
     def decodes(self, o):
         from fastai.torch_core import TitledStr
         return TitledStr(self.sep.join(o))
