@@ -1,7 +1,9 @@
 "Everything about the package that is not code, read from settings.ini"
 from configparser import ConfigParser
 from pathlib import Path
+from shutil import copytree
 from setuptools import setup, find_packages
+from setuptools.command.build_py import build_py
 
 root = Path(__file__).parent
 ini = ConfigParser(delimiters=['='])
@@ -9,7 +11,15 @@ ini.read(root/'settings.ini', encoding='utf8')
 cfg = ini['DEFAULT']
 suffix = '_requirements'
 
+class WithLogs(build_py):
+    "What was measured lies beside the notebooks, and an installed package has a copy"
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            copytree(root/'nbs'/'logs', Path(self.build_lib)/'ulmfit_nb'/'data'/'logs', dirs_exist_ok=True)
+
 setup(
+    cmdclass={'build_py':WithLogs},
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
     author=cfg['author'], author_email=cfg['author_email'], project_urls={'Source':cfg['repository']} if cfg['repository'] else {}, license_expression=cfg['license'], license_files=['LICENSE','NOTICE'],
     long_description=(root/'README.md').read_text(encoding='utf8'), long_description_content_type='text/markdown',

@@ -3,6 +3,7 @@ from fastai.text.all import *
 from .limits import *
 from .files import *
 from .arguments import *
+from .measurements import *
 from .packed import *
 from .texts import *
 from .rules import *
