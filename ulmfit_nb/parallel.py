@@ -4,7 +4,7 @@
 
 # %% ../nbs/workshop/parallel.ipynb #059a855e
 from __future__ import annotations
-import atexit,contextlib,gc,os,pickle,sys,threading
+import atexit,contextlib,ctypes,gc,os,pickle,sys,threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +18,7 @@ from .cutting import *
 from .fast_tokenization import *
 
 # %% auto #0
-__all__ = ['guarded', 'import_spacy', 'on_screen', 'n_in_total', 'run_chunks', 'Numberer']
+__all__ = ['guarded', 'import_spacy', 'on_screen', 'n_in_total', 'run_chunks', 'trim_memory', 'Numberer']
 
 # %% ../nbs/workshop/parallel.ipynb #905e1637
 _half = ("it holds half of a character, which can't be written as UTF-8; "
@@ -137,6 +137,12 @@ def _pooled(job, todo, n_workers):
         raise RuntimeError("a worker process ended early: in a script, call this under `if __name__=='__main__':`, or "
             "use n_workers=1") from e
     finally: ex.shutdown(wait=True, cancel_futures=True)
+
+# %% ../nbs/workshop/parallel.ipynb #pa33trim
+def trim_memory():
+    "Give memory that is free again back to the system, where the C library knows how (Linux)"
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL('libc.so.6').malloc_trim(0)
 
 # %% ../nbs/workshop/parallel.ipynb #cd790d8d
 @contextlib.contextmanager

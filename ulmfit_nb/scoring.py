@@ -52,6 +52,7 @@ def _answers(proba, labels, rows):
         at,text,_ = rows[e.document]
         raise ValueError(f'{at} ({text[:40]!r}): {e.why}') from None
     probs = np.asarray(probs, np.float32)
+    trim_memory()
     return [labels[i] for i in probs.argmax(1)] if len(probs) else [],probs
 
 # %% ../nbs/workshop/scoring.ipynb #d2304a08
