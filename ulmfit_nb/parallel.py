@@ -140,7 +140,8 @@ def _pooled(job, todo, n_workers):
 
 # %% ../nbs/workshop/parallel.ipynb #pa33trim
 def trim_memory():
-    "Give memory that is free again back to the system, where the C library knows how (Linux)"
+    """Give memory that is free again back to the system, where the C library knows how
+    (Linux)"""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL('libc.so.6').malloc_trim(0)
 
