@@ -296,8 +296,7 @@ class TextClassifierLearner(TextLearner):
         div:float=None,
         freeze_to:tuple=(-1,-2,-3,0),        # First parameter group to be trained in each step
         *,
-        # Batch size that `lrs` are meant for: they are multiplied by the data's over this
-        lr_bs:int=None,
+        lr_bs:int=None, # Batch size that `lrs` are meant for: they are multiplied by the data's over this
         monitor:str=None,                    # Go back to the best epoch by this: 'valid_loss' or a metric's name
         patience:int=None,                   # Stop after this many epochs without a better one
         seed:int=None,                       # For a training that can be repeated
