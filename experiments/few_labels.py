@@ -67,7 +67,10 @@ class Study:
         clf = ULMFiTClassifier(**how, directions=(self.direction,), lm_epochs=0, epochs=epochs, random_state=seed,
             bf16=False if self.a.fp32 else 'auto', checkpoint_dir=f'{self.a.out}.checkpoints')
         clf.fit(few.text, few.label)
-        return dict(accuracy=clf.score(test.text, test.label), pretrained=clf.pretrained_,
+        ens,texts,y = clf.ensemble_,list(test.text),test.label.to_numpy()
+        alone = ens.networks_proba(texts)
+        def right(p): return float((clf.classes_[p.numpy().argmax(1)]==y).mean())
+        return dict(accuracy=right(alone), with_bag=right(ens.with_bag(alone, texts)), pretrained=clf.pretrained_,
             temperature=clf.ensemble_.temperature, vocab=len(clf.ensemble_.learners[0].vocab))
 
     def baseline(self, few, test):

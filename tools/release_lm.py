@@ -94,6 +94,14 @@ def whole_reading(how):
         how = how.get('start')
     return dict(tokens_read=tokens, core_hours=round(hours, 1))
 
+def curve(how):
+    "Tokens read and loss on the articles kept aside at the end of each training, the first one first"
+    res = []
+    while how:
+        res.insert(0, dict(tokens_read=whole_reading(how)['tokens_read'], loss=round(how['valid_loss'], 4)))
+        how = how.get('start')
+    return res
+
 def describe(a, whole, folder):
     "Measure the small model in `folder` beside the `whole` one, and write its card"
     small,how = load_language_model(folder),read_meta(folder/'model.json')['pretraining']
@@ -104,7 +112,7 @@ def describe(a, whole, folder):
     card = dict(json.loads(a.about.read_text(encoding='utf8')) if a.about else {}, name=a.name,
         direction='backwards' if whole.dls.backwards else 'forwards',
         parameters=sum(o.numel() for o in whole.model.parameters()), vocabulary=len(whole.vocab), bytes=size,
-        pretraining=how, **whole_reading(how),
+        pretraining=how, **whole_reading(how), validation_by_training=curve(how),
         results={'as stored':evaluate(small, aside, a.wikitext), 'before rounding':evaluate(whole, aside, a.wikitext)},
         samples=[dict(prompt=p, text=t) for p,t in zip(a.prompts, written)])
     fname = folder/'model.json'
