@@ -39,6 +39,12 @@ def alone(py, notebook):
         took = round(time.perf_counter()-t, 1)
         return dict(took=took, ok=r.returncode==0, error=r.stderr.strip()[-600:] if r.returncode else '')
 
+def forget_failures(log):
+    "A notebook that failed runs again"
+    lines = log.read_text(encoding='utf8').splitlines() if log.exists() else []
+    good = [o for o in lines if json.loads(o)['ok']]
+    if len(good)<len(lines): log.write_text(''.join(o+'\n' for o in good), encoding='utf8')
+
 def main(args=None):
     p = parser(__doc__, folder=False, out='nbs/logs/alone.jsonl')
     p.add_argument('wheel', type=Path)
@@ -49,6 +55,7 @@ def main(args=None):
         py = environment(a.env or Path(d), a.wheel)
         files = {f.relative_to(root/'nbs').with_suffix('').as_posix():f for f in sorted((root/'nbs').rglob('*.ipynb'))
             if '.ipynb_checkpoints' not in f.parts}
+        forget_failures(a.out)
         rows = Log(a.out).run_all([(partial(alone, py, f), dict(notebook=k)) for k,f in files.items()
             if not a.only or k in a.only])
     for o in rows: print(f"{o['took']:7.1f} s  {o['notebook']}  {o['error'][-200:]}")

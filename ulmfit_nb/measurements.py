@@ -5,6 +5,7 @@
 # %% ../nbs/workshop/measurements.ipynb #me000003
 from __future__ import annotations
 import json
+from importlib import resources
 from pathlib import Path
 
 # %% auto #0
@@ -13,7 +14,7 @@ __all__ = ['measured']
 # %% ../nbs/workshop/measurements.ipynb #me000008
 def _folder():
     "Where the logs are: in the package if it was installed, beside the notebooks in a checkout"
-    package = Path(__file__).resolve().parent
+    package = Path(str(resources.files('ulmfit_nb')))
     return next((o for o in (package/'data'/'logs', package.parent/'nbs'/'logs') if o.is_dir()), None)
 
 def measured(
