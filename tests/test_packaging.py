@@ -55,7 +55,9 @@ def test_wheel_holds_the_package_alone(wheel):
     with zipfile.ZipFile(wheel) as z: names = {o for o in z.namelist() if '.dist-info/' not in o}
     here = {o.relative_to(root).as_posix() for o in (root/'ulmfit_nb').rglob('*') if o.is_file()
         and '__pycache__' not in o.parts}
-    assert names==here
+    logs = {f"ulmfit_nb/data/logs/{o.relative_to(root/'nbs'/'logs').as_posix()}" for o in
+        (root/'nbs'/'logs').rglob('*.jsonl')}
+    assert names==here|logs and len(logs)>5
     assert 'ulmfit_nb/data/sentences.jsonl.xz' in names
 
 def test_sdist_can_be_tested(dist):
@@ -81,6 +83,8 @@ for o in names:
     assert Path(m.__file__).resolve().is_relative_to(here), m.__file__
 from ulmfit_nb.texts import sentences
 assert len(sentences())==3000
+from ulmfit_nb.measurements import measured
+assert len(measured('few_labels'))>50 and (here/'ulmfit_nb'/'data'/'logs'/'few_labels.jsonl').exists()
 print(*names)
 '''
 

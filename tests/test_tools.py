@@ -9,7 +9,7 @@ from ulmfit_nb.language_model import load_language_model
 from ulmfit_nb.numericalization import Corpus
 from ulmfit_nb.texts import sentences
 
-wiki_en,release_lm = script('wiki_en'),script('release_lm')
+wiki_en,release_lm,alone = script('wiki_en'),script('release_lm'),script('alone')
 tiny = ['--size', 'tiny', '--bs', '8', '--seq-len', '20', '--valid', '400', '--device', 'cpu']
 
 @pytest.fixture(scope='module')
@@ -240,3 +240,17 @@ def test_what_was_read_before_counts():
     # the one between, of 0.1.0, has no cpu_seconds
     second = dict(tokens=12, seconds=1800, start=dict(tokens=5, seconds=360, start=first))
     assert release_lm.whole_reading(second)==dict(tokens_read=47, core_hours=1.6)
+    second['valid_loss'] = second['start']['valid_loss'] = 3.5
+    first['valid_loss'] = 4.25
+    assert [(o['tokens_read'],o['loss']) for o in release_lm.curve(second)]==[(30,4.25),(35,3.5),(47,3.5)]
+
+def test_every_notebook_installs_the_package_where_it_is_missing(capsys):
+    assert alone.main(['--check'])==0, capsys.readouterr().out
+
+def test_a_notebook_gets_its_cell_once():
+    nb = dict(cells=[dict(cell_type='markdown', id='a', metadata={}, source=['# A'])])
+    once = alone.with_cell(nb, alone.cell_for(root/'serving.ipynb', 90))
+    said = ''.join(once['cells'][1]['source'])
+    assert '3 minutes' in said and '"{where}[serve]"' in said
+    assert alone.with_cell(once, said)==once and len(once['cells'])==2
+    assert 'Takes' not in alone.cell_for(root/'x.ipynb', None)

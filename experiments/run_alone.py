@@ -1,7 +1,7 @@
 """Every notebook alone: in an empty folder, in a new environment that has a wheel of the package and nothing else of
 this repository.
 
-    python experiments/alone.py WHEEL --out nbs/logs/alone.jsonl
+    python experiments/run_alone.py WHEEL --out nbs/logs/alone.jsonl
 
 The environment is made in a temporary folder, unless --env names one that exists; PyTorch is installed as
 constraints.txt has it. All cells run, the slow ones too, as in Jupyter. A notebook that failed is a line with its
