@@ -11,18 +11,19 @@ from functools import partial
 from pathlib import Path
 from runs import Log, parser
 
-root = Path(__file__).resolve().parent.parent
 run = '''import sys, nbformat
 from nbclient import NotebookClient
 nb = nbformat.read(sys.argv[1], 4)
 NotebookClient(nb, timeout=None, kernel_name='python3').execute()'''
+
+def root(): return Path(__file__).resolve().parent.parent
 
 def environment(folder, wheel):
     "A new environment with the wheel, its extras and what runs notebooks; returns its Python"
     py = folder/'bin'/'python'
     if py.exists(): return py
     venv.create(folder, with_pip=True)
-    pip = [py, '-m', 'pip', 'install', '-q', '-c', root/'constraints.txt']
+    pip = [py, '-m', 'pip', 'install', '-q', '-c', root()/'constraints.txt']
     ours = f'{wheel.resolve()}[parquet,datasets,dask,onnx,serve,hub]'
     for what in (['torch','torchvision'], [ours, 'nbclient', 'ipykernel', 'hypothesis']):
         subprocess.run(list(map(str, [*pip, *what])), check=True)
@@ -53,7 +54,7 @@ def main(args=None):
     a = p.parse_args(args)
     with tempfile.TemporaryDirectory() as d:
         py = environment(a.env or Path(d), a.wheel)
-        files = {f.relative_to(root/'nbs').with_suffix('').as_posix():f for f in sorted((root/'nbs').rglob('*.ipynb'))
+        files = {f.relative_to(root()/'nbs').with_suffix('').as_posix():f for f in sorted((root()/'nbs').rglob('*.ipynb'))
             if '.ipynb_checkpoints' not in f.parts}
         forget_failures(a.out)
         rows = Log(a.out).run_all([(partial(alone, py, f), dict(notebook=k)) for k,f in files.items()
