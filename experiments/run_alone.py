@@ -54,8 +54,8 @@ def main(args=None):
     a = p.parse_args(args)
     with tempfile.TemporaryDirectory() as d:
         py = environment(a.env or Path(d), a.wheel)
-        files = {f.relative_to(root()/'nbs').with_suffix('').as_posix():f for f in sorted((root()/'nbs').rglob('*.ipynb'))
-            if '.ipynb_checkpoints' not in f.parts}
+        files = {f.relative_to(root()/'nbs').with_suffix('').as_posix():f
+            for f in sorted((root()/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in f.parts}
         forget_failures(a.out)
         rows = Log(a.out).run_all([(partial(alone, py, f), dict(notebook=k)) for k,f in files.items()
             if not a.only or k in a.only])
