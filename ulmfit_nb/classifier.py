@@ -514,8 +514,8 @@ def label_file(
 )->int:                # How many texts were labelled
     "Label the texts of a file into another file, in their order, in bounded memory; `out` is there when all are done"
     out,n = Path(out),0
-    if out.is_dir() or out.suffix not in ('.csv','.jsonl'):
-        raise ValueError(f"{out} {'is a folder' if out.is_dir() else 'cannot be written'}: give a .csv or .jsonl file")
+    if out.is_dir(): raise ValueError(f'{out} is a folder; give a file')
+    if out.suffix not in ('.csv','.jsonl'): raise ValueError(f'{out}: .csv and .jsonl can be written')
     with atomic_path(out) as tmp, open(tmp, 'w', encoding='utf8', newline='') as f:
         write = _rows_to(f, out.suffix, ['text', 'label', *[f'p_{o}' for o in labels]])
         for texts in chunked(stream_texts(source, text_col, lines=True), chunk):
