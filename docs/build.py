@@ -172,6 +172,21 @@ def local_links(text, names):
         text)
     return re.sub(r'!\[([^]]*)\]\([./]*docs/ulmfit\.svg\)', lambda m: draw.figure(draw.stages, ''), text)
 
+def results():
+    "A table of what was measured with few labels: where ULMFiT wins, and where not"
+    import pandas as pd
+    from ulmfit_nb.measurements import measured
+    few = pd.DataFrame(measured('few_labels')).dropna(subset='accuracy').astype({'n':int})
+    mean = 100*few.pivot_table(index=['data','n'], columns='method', values='accuracy')
+    names = dict(imdb='film reviews (IMDb)', trec='questions (TREC-6)')
+    ways = {'pretrained + language model':'ULMFiT', 'TF-IDF + LR':'bag of words'}
+    def cells(row):
+        best = max(row[o] for o in ways)
+        return ' | '.join(f"**{row[o]:.1f}**" if row[o]==best else f'{row[o]:.1f}' for o in ways)
+    lines = [f"| texts | labels | {' | '.join(ways.values())} |", '|---|---|---|---|',
+        *(f'| {names[d]} | {n:,} | {cells(row)} |' for (d,n),row in mean.iterrows())]
+    return '\n'.join(lines)
+
 def run_line(path):
     "How to run the notebook `path`"
     at = path.relative_to(root).as_posix()
@@ -286,7 +301,7 @@ def build_pages(model):
     # the first coloured sentence of that chapter
     share = next((o for o in shown if o.startswith('<div style="color:#111')), '')
     index = index.replace('<!-- attribution -->', f'```{{raw}} html\n{share}\n```' if share else '')
-    index = index.replace('<!-- live -->', live.raw(boxes['classifier']))
+    index = index.replace('<!-- live -->', live.raw(boxes['classifier'])).replace('<!-- results -->', results())
     models = cards.cards(root/'ulmfit_nb'/'data'/'pretrained')
     for k,v in models.items(): write(src/'models'/f'{k}.md', v)
     write(src/'models.md', (here/'models.md').read_text(encoding='utf8').replace('<!-- models -->',
