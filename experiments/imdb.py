@@ -1,5 +1,10 @@
 """All of IMDb, for the final notebook: language models, classifiers, and the two directions together. Made for one
-GPU; `--small` walks the same road on a CPU in minutes.
+GPU; `--small` walks the same road on a CPU in minutes, and `--cpu` the whole of it with a compact model in about two
+and a half hours, if each direction has a core of its own:
+
+    # two at a time; then once more with --directions fwd bwd --test
+    OMP_NUM_THREADS=1 python experiments/imdb.py FOLDER --cpu --out imdb --pretrained wiki-en-compact --directions fwd
+    OMP_NUM_THREADS=1 python experiments/imdb.py FOLDER --cpu --out imdb --pretrained wiki-en-compact --directions bwd
 
     # forwards; recipes are compared on held-out films
     python experiments/imdb.py FOLDER --out imdb --pretrained wiki-en
@@ -42,7 +47,11 @@ full = dict(
     head_lr=2e-2, lm_lr=4e-3, lm_epochs=10, lm_drop=.3,  # one epoch of the new rows alone, then everything
     bs=64, chunk=72, drop=.5,                 # the classifier: reviews per batch, tokens that are read at once
     recipes=[dict(recipes['pretrained']), dict(recipes['pretrained'], epochs=(1,1,1,4), lrs=(2e-2,1e-2,5e-3,2e-3))],
+    refit=True,                               # learn once more from all labelled reviews, for the test half
     config=None)                              # a model from random weights has the full size
+# compact models on a core each: two passes over everything, and the classifiers that were judged on other films stay
+cpu = dict(full, max_vocab=25000, lm_bs=64, seq_len=70, head_lr=1e-2, lm_lr=6e-3, lm_epochs=2, lm_drop=.2, bs=32,
+    drop=.3, valid=.05, refit=False, recipes=[dict(recipes['scratch'], epochs=(1,1,1,2))])
 brief = dict(lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3)
 small = dict(full, max_vocab=3000, n_train=160, n_unsup=60, n_test=40, n_aside=20, valid=.25, lm_bs=8, seq_len=30,
     lm_epochs=2, bs=16, config=pretrain_configs['tiny'],
@@ -116,9 +125,8 @@ class Road:
             EpochLog(self.out/'epochs.jsonl', job='classifier', name=name, step=i)]) for i in range(4)}
         with learn.no_bar(), learn.no_logging(): learn.fit_gradual(**c['recipes'][recipe], per_step=per_step, seed=seed)
         learn.to_fp32()
-        if whole:
-            learn.export(name)
-            return dict(folder=name)
+        if whole or not c['refit']: learn.export(name)
+        if whole: return dict(folder=name)
         loss = float(learn.recorder.values[-1][1])
         with learn.no_bar(): p,y = learn.get_preds()
         np.savez(self.out/f'{name}.npz', p=p.numpy(), y=y.numpy())
@@ -129,13 +137,17 @@ class Road:
         held = [np.load(self.out/f'tuned_{d}_{recipe}_0.npz') for d in directions]
         return fit_temperature(torch.tensor(np.mean([o['p'] for o in held], 0)), torch.tensor(held[0]['y']))
 
+    def final(self, direction, recipe, seed):
+        "The folder of a classifier for the test half"
+        return f'final_{direction}_{recipe}_{seed}' if self.cfg['refit'] else f'tuned_{direction}_{recipe}_0'
+
     def look(self, directions, seeds, recipe):
         "The one look at the test half: each model, the mean over directions of each seed, and of all"
         temperature = self.temperature(directions, recipe)
         df,ps,res = self.test(),{},{}
         for d in directions:
             for s in seeds:
-                learn = load_learner(self.out/f'final_{d}_{recipe}_{s}', device=self.device)
+                learn = load_learner(self.out/self.final(d, recipe, s), device=self.device)
                 with learn.no_bar(): ps[d,s] = learn.predict_proba(df.text.tolist()).cpu()
         labels = list(learn.dls.vocab[1])
         y = torch.tensor([labels.index(o) for o in df.label])
@@ -163,11 +175,14 @@ def arguments(args=None):
     p.add_argument('--seeds', nargs='+', type=int, default=[1])
     p.add_argument('--test', action='store_true', help='Train the final models and look at the test half')
     p.add_argument('--small', action='store_true')
+    p.add_argument('--cpu', action='store_true', help='The settings for compact models and a core for each direction')
     own = dict(lm_bs=int, lm_epochs=int, bs=int, lm_lr=float, lm_drop=float, drop=float)
     for k,v in own.items(): p.add_argument('--'+k.replace('_','-'), type=v)
     a = p.parse_args(args)
     given = {k:getattr(a, k) for k in own if getattr(a, k) is not None}
-    return a,{**(small if a.small else full), **given}
+    base = cpu if a.cpu else full
+    if a.small: base = {**small, 'refit':base['refit']}
+    return a,{**base, **given}
 
 def main(args=None):
     a,cfg = arguments(args)
@@ -181,12 +196,13 @@ def main(args=None):
     for d in a.directions: log.run(lambda: {**road.language_model(d), **here()}, job='language model', direction=d)
     def tune(d, i):
         return log.run(lambda: {**road.classifier(d, i, 0, False), **here()}, job='tune', direction=d, recipe=i)
-    tuned = [tune('fwd', i)['accuracy'] for i in range(len(cfg['recipes']))] if 'fwd' in a.directions else []
+    many = len(cfg['recipes'])>1 and 'fwd' in a.directions
+    tuned = [tune('fwd', i)['accuracy'] for i in range(len(cfg['recipes']))] if many else [0]
     chosen = log.find(job='chosen') or log.run(lambda: dict(recipe=int(np.argmax(tuned))), job='chosen')
     best = chosen['recipe']
     for d in a.directions: tune(d, best)
     if not a.test: return
-    for d in a.directions:
+    for d in a.directions if cfg['refit'] else ():
         for s in a.seeds:
             log.run(lambda: {**road.classifier(d, best, s, True), **here()}, job='final', direction=d, seed=s)
     r = log.run(lambda: {**road.look(a.directions, a.seeds, best), **here()}, job='test', directions=a.directions,
