@@ -29,7 +29,7 @@ def path(points, color, w=2.2):
 
 def stages():
     cols = [(20,'Wikipedia','millions of words','1 pretrain'), (270,'your texts','no labels needed','2 fine-tune'),
-        (520,'your labels','as few as a hundred','3 classify')]
+        (520,'your labels','a few hundred, or more','3 classify')]
     p = []
     for i,(x,a,b,step) in enumerate(cols):
         p += [box(x, 18, 200, 52), text(x+100, 40, a, bold=True), text(x+100, 58, b, 12, soft=True),

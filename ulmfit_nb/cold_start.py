@@ -43,7 +43,9 @@ def pooled_text(
 
 def head_scores(
     x,     # Summary of a text, (n,)
-    layers # Of each layer: means, variances, scales and shifts of the batch normalization, and the matrix
+    # Of each layer: means, variances, scales and shifts of its batch normalization, and
+    # the matrix
+    layers
 )->np.ndarray: # (n_classes,)
     "Scores of the classes"
     for i,(mean,var,scale,shift,weight) in enumerate(layers):
