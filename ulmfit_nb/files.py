@@ -173,8 +173,8 @@ def whole_copy(
 
 # %% ../nbs/workshop/files.ipynb #22e597f9
 def quantize_rows(
-    t:torch.Tensor # Matrix, float, (…, n)
-)->tuple:          # Numbers of steps, int8 like `t`, and each row's step, float16, (…, 1)
+    t     # Matrix, a tensor of floats, (…, n)
+)->tuple: # Numbers of steps, int8 like `t`, and each row's step, float16, (…, 1)
     "`t` in 255 steps per row; the error is half a step at most"
     if not t.isfinite().all():
         raise ValueError('some of the weights are not finite (inf or nan), so they cannot be stored in 8 bits: '
@@ -187,9 +187,9 @@ def quantize_rows(
 def _float32(t): return t.astype('float32') if hasattr(t, 'astype') else t.float()
 
 def dequantize_rows(
-    q:torch.Tensor,   # Numbers of steps, int8, (…, n); a tensor, or an array of NumPy's
-    step:torch.Tensor # Each row's step, (…, 1)
-)->torch.Tensor:      # float32, like `q`
+    q,   # Numbers of steps, int8, (…, n); a tensor, or an array of NumPy's
+    step # Each row's step, (…, 1)
+):       # float32, like `q`
     "What `quantize_rows` stands for"
     return _float32(q)*_float32(step)
 
