@@ -248,7 +248,7 @@ class Card:
             (torch.amp, dict(autocast=autocast)), (torch.amp.autocast_mode, dict(autocast=autocast)),
             (torch._C, dict(_group_tensors_by_device_and_dtype=grouped)),
             (torch.backends.cudnn, dict(version=lambda: self.cudnn, is_acceptable=lambda t: False))]
-        import fastai.callback.fp16 as fp16, ulmfit_nb.files as files
+        import fastai.callback.fp16 as fp16, safetensors.torch as files
         load_file = files.load_file
         def loaded(fname, device='cpu'): return {k:o.to(device) for k,o in load_file(fname).items()}
         now += [(fp16, dict(autocast=autocast)), (files, dict(load_file=loaded))]

@@ -140,7 +140,7 @@ def ulmfit(*args, **more):
 
 def test_faults_of_the_command(cases, tmp_path, monkeypatch, capsys):
     "In this process, to save time: each is one line, and exit code 1"
-    from ulmfit_nb import cli, scoring
+    from ulmfit_nb import cli, cold_start
     def says(words, *args):
         with pytest.raises(SystemExit) as e: cli.main([*map(str, args)])
         err = capsys.readouterr().err.strip().splitlines()
@@ -165,7 +165,7 @@ def test_faults_of_the_command(cases, tmp_path, monkeypatch, capsys):
     how = '--pretrained','none','--size','tiny','--lm-epochs',1,'--clas-epochs','1,0,0,1','--bs',8,'--seq-len',16
     says('the disk is full', 'train', tmp_path/'d.csv', '--out', tmp_path/'o', '--text-col', 'text', *how)
     def unforeseen(*args, **kwargs): raise KeyError('weights')
-    monkeypatch.setattr(scoring, 'classifier_of', unforeseen)
+    monkeypatch.setattr(cold_start, 'quick_classifier', unforeseen)
     says("KeyError: 'weights' (ULMFIT_DEBUG=1 shows where)", 'predict', tmp_path/'m', 'A text')
 
 @pytest.mark.skipif(os.name!='posix', reason='locales of this kind')

@@ -77,7 +77,7 @@ def test_interrupted_save_keeps_the_old_pair(learn, monkeypatch):
     f = learn.save('a')
     old = {o.name:o.read_bytes() for o in f.parent.iterdir()}
     def boom(*a, **k): raise KeyboardInterrupt
-    monkeypatch.setattr(files, 'save_file', boom)
+    monkeypatch.setattr('safetensors.torch.save_file', boom)
     with pytest.raises(KeyboardInterrupt): learn.save('a')
     assert {o.name:o.read_bytes() for o in f.parent.iterdir()}==old
 
