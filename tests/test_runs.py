@@ -106,10 +106,9 @@ def stand_in(tmp_path_factory):
         write(d/'small'/f'trec_{part}.jsonl.xz', [dict(text=f'text {i}', label='ABCDEF'[i%6]) for i in range(n)])
     return d
 
-@pytest.mark.parametrize('more', [[], ['--set', 'lm_lr=0.008']], ids=['as it is', 'lm_lr'])
-def test_committed_demo_splits(committed, capsys, more):
+def test_committed_demo_splits(committed, capsys):
     out = committed('demo_splits.jsonl', 'demo_splits.jsonl')
-    script('demo_splits').main(['--out', out, '--splits', '5', *more])
+    script('demo_splits').main(['--out', out, '--splits', '5'])
     assert 'over 5 splits' in capsys.readouterr().out
 
 def test_committed_few_labels(committed, stand_in, capsys):
