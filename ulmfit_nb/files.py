@@ -6,10 +6,9 @@
 from __future__ import annotations
 import errno, glob, hashlib, json, os, re, shutil, stat, sys, time, uuid, warnings
 from contextlib import contextmanager, suppress
-from importlib import metadata
+from importlib import import_module, metadata
 from itertools import groupby
 from math import isfinite
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from safetensors import SafetensorError # no PyTorch here: it takes seconds to import
 try: import fcntl
