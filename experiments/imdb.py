@@ -44,17 +44,18 @@ full = dict(
     # share of the labelled reviews, of other films, by which the recipe is chosen
     valid=.1,
     lm_bs=128, seq_len=80,                    # the chapter's
-    head_lr=2e-2, lm_lr=4e-3, lm_epochs=10, lm_drop=.3,  # one epoch of the new rows alone, then everything
+    head_lr=2e-2, lm_lr=4e-3, lm_epochs=10, lm_drop=.3,  # the new rows alone, then everything
+    head_part=1,                              # the new rows learn from one text in so many
     bs=64, chunk=72, drop=.5,                 # the classifier: reviews per batch, tokens that are read at once
     recipes=[dict(recipes['pretrained']), dict(recipes['pretrained'], epochs=(1,1,1,4), lrs=(2e-2,1e-2,5e-3,2e-3))],
     refit=True,                               # learn once more from all labelled reviews, for the test half
     config=None)                              # a model from random weights has the full size
 # compact models on a core each: two passes over everything, and the classifiers that were judged on other films stay
-cpu = dict(full, max_vocab=25000, lm_bs=64, seq_len=70, head_lr=1e-2, lm_lr=6e-3, lm_epochs=2, lm_drop=.2, bs=32,
+cpu = dict(full, max_vocab=25000, lm_bs=64, seq_len=70, head_lr=1e-2, head_part=8, lm_lr=6e-3, lm_epochs=2, lm_drop=.2, bs=32,
     drop=.3, valid=.05, refit=False, recipes=[dict(recipes['scratch'], epochs=(1,1,1,2))])
 brief = dict(lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3)
 small = dict(full, max_vocab=3000, n_train=160, n_unsup=60, n_test=40, n_aside=20, valid=.25, lm_bs=8, seq_len=30,
-    lm_epochs=2, bs=16, config=pretrain_configs['tiny'],
+    lm_epochs=2, head_part=2, bs=16, config=pretrain_configs['tiny'],
     recipes=[dict(brief, epochs=(1,0,0,1)), dict(brief, epochs=(1,0,0,2))])
 
 class Road:
@@ -80,10 +81,11 @@ class Road:
         c,back,folder = self.cfg,direction=='bwd',f'lm_{direction}'
         set_seed(42)
         start = time.perf_counter()
-        block = TextBlock.from_df('text', is_lm=True, max_vocab=c['max_vocab'], backwards=back,
-            n_workers=min(8, os.cpu_count()))
-        dblock = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter())
-        dls = dblock.dataloaders(self.lm_texts, bs=c['lm_bs'], seq_len=c['seq_len'], path=self.out, device=self.device)
+        def loaders(df, **kwargs):
+            block = TextBlock.from_df('text', is_lm=True, backwards=back, n_workers=min(8, os.cpu_count()), **kwargs)
+            dblock = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter())
+            return dblock.dataloaders(df, bs=c['lm_bs'], seq_len=c['seq_len'], path=self.out, device=self.device)
+        dls = loaders(self.lm_texts, max_vocab=c['max_vocab'])
         tokenized = time.perf_counter()-start
         none = self.pretrained=='none'
         if none: begin = dict(pretrained=False, config=c['config'] or pretrain_configs['full'])
@@ -96,7 +98,10 @@ class Road:
                 EpochLog(self.out/'epochs.jsonl', job='language model', direction=direction, step=step)])
         with learn.no_bar(), learn.no_logging():
             if not none:
+                if c['head_part']>1:
+                    learn.dls = loaders(self.lm_texts[::c['head_part']].reset_index(drop=True), vocab=dls.vocab)
                 fit(1, c['head_lr'], 'head')
+                learn.dls = dls
                 learn.unfreeze()
             fit(c['lm_epochs'], c['lm_lr'], 'all')
         loss,acc,ppl = (float(o) for o in learn.recorder.values[-1][1:])
