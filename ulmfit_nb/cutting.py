@@ -5,8 +5,7 @@
 # %% ../nbs/workshop/cutting.ipynb #c0a70003
 from __future__ import annotations
 import re
-try: from re import _parser as sre_parse
-except ImportError: import sre_parse # Python 3.10
+from re import _parser as sre_parse
 from fastcore.basics import *
 
 # %% auto #0

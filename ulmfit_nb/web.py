@@ -12,8 +12,7 @@ from functools import lru_cache
 from html.entities import html5
 from importlib import resources
 from pathlib import Path
-try: from re import _parser as sre_parse
-except ImportError: import sre_parse # Python 3.10
+from re import _parser as sre_parse
 from . import __version__
 from .files import *
 from .cutting import *
