@@ -39,12 +39,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 # the site, in docs/_build/html
-docs: $(VENV)/.installed-docs docs/_demo
+docs: $(VENV)/.installed-docs
 	$(PY) docs/build.py $(DOCS)
-
-# the classifier that the site's readers type texts for
-docs/_demo: | $(VENV)/.installed
-	$(VENV)/bin/ulmfit demo --out $@ --quiet
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --no-build-isolation --editable '.[docs]'
@@ -76,5 +72,5 @@ wiki-en: $(VENV)/.installed-dev
 	$(PY) tools/wiki_en.py package $(MODELS) --out dist
 
 clean:
-	rm -rf build dist *.egg-info _proc _docs docs/_build docs/_demo .pytest_cache .hypothesis
+	rm -rf build dist *.egg-info _proc _docs docs/_build .pytest_cache .hypothesis
 	find nbs tests tools experiments ulmfit_nb -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -329,8 +329,8 @@ def build_pages(model):
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--clean', action='store_true', help='Forget what an earlier build made')
-    p.add_argument('--live', default=here/'_demo', help='A classifier for the boxes in which readers type, by default '
-        'docs/_demo, which `make docs` trains; a page without one has a picture there')
+    p.add_argument('--live', default='imdb-sentiment', help='A classifier for the boxes in which readers type, by '
+        'default the one that comes with the package; a page without one has a picture there')
     args = p.parse_args()
     os.chdir(root)
     sys.path.insert(0, str(root))

@@ -2,7 +2,6 @@
 what they would show"""
 import json
 from html import escape
-from pathlib import Path
 
 text = 'It#39;s GREAT!!!!<br />We saw it again and again and again.'
 about = {
@@ -48,8 +47,9 @@ def slider(lm, prompt='The food was', n=10):
         f'<table><caption class="visually-hidden">Probabilities</caption><tbody>{rows}</tbody></table></figure>')
 
 def make(to, model=None):
-    """Write the pages into the folder `to`; the HTML of what stands in the site's pages, by kind. `model`: the folder
-    of a classifier, whose box is empty without one"""
+    """Write the pages into the folder `to`; the HTML of what stands in the site's pages, by kind. `model`: a
+    classifier, whose box is empty without one"""
+    from ulmfit_nb.included import find_classifier
     from ulmfit_nb.language_model import load_language_model
     from ulmfit_nb.scoring import classifier_of
     from ulmfit_nb.web import export_web
@@ -57,7 +57,9 @@ def make(to, model=None):
     lm = load_language_model('wiki-en-compact-fwd')
     export_web(lm, to/'words.html', text=text)
     boxes = dict(words=frame('words', without_script(lm)), classifier='', slider=slider(lm))
-    if model is None or not Path(model).exists():
+    try: model = model and find_classifier(model)
+    except FileNotFoundError: model = None
+    if model is None:
         (to/'classifier.html').unlink(missing_ok=True) # of an earlier build
         return boxes
     page = export_web(classifier_of(model, 'cpu')[0], to/'classifier.html',

@@ -51,8 +51,8 @@ full = dict(
     refit=True,                               # learn once more from all labelled reviews, for the test half
     config=None)                              # a model from random weights has the full size
 # compact models on a core each: two passes over everything, and the classifiers that were judged on other films stay
-cpu = dict(full, max_vocab=25000, lm_bs=64, seq_len=70, head_lr=1e-2, head_part=8, lm_lr=6e-3, lm_epochs=2, lm_drop=.2, bs=32,
-    drop=.3, valid=.05, refit=False, recipes=[dict(recipes['scratch'], epochs=(1,1,1,2))])
+cpu = dict(full, max_vocab=25000, lm_bs=64, seq_len=70, head_lr=1e-2, head_part=8, lm_lr=6e-3, lm_epochs=2, lm_drop=.2,
+    bs=32, drop=.3, valid=.05, refit=False, recipes=[dict(recipes['scratch'], epochs=(1,1,0,2))])
 brief = dict(lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3)
 small = dict(full, max_vocab=3000, n_train=160, n_unsup=60, n_test=40, n_aside=20, valid=.25, lm_bs=8, seq_len=30,
     lm_epochs=2, head_part=2, bs=16, config=pretrain_configs['tiny'],
@@ -79,10 +79,11 @@ class Road:
     def language_model(self, direction):
         "Fine-tuned from the pretrained model of this direction, or trained from random weights"
         c,back,folder = self.cfg,direction=='bwd',f'lm_{direction}'
+        n_workers = min(8, os.cpu_count())
         set_seed(42)
         start = time.perf_counter()
         def loaders(df, **kwargs):
-            block = TextBlock.from_df('text', is_lm=True, backwards=back, n_workers=min(8, os.cpu_count()), **kwargs)
+            block = TextBlock.from_df('text', is_lm=True, backwards=back, n_workers=n_workers, **kwargs)
             dblock = DataBlock(block, get_x=ColReader('text'), splitter=ColSplitter())
             return dblock.dataloaders(df, bs=c['lm_bs'], seq_len=c['seq_len'], path=self.out, device=self.device)
         dls = loaders(self.lm_texts, max_vocab=c['max_vocab'])

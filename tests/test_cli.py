@@ -1,5 +1,5 @@
 "The `ulmfit` command as a user meets it: files in, files out, one line for a mistake"
-import json, os, subprocess, sys
+import json, os, shutil, subprocess, sys
 import pandas as pd, pytest
 from ulmfit_nb import arguments, cli
 from ulmfit_nb.inference import has_bf16
@@ -67,6 +67,21 @@ def test_file_to_file_keeps_the_order(model, files, out):
     got = pd.read_csv(files/out) if out.endswith('csv') else pd.read_json(files/out, lines=True)
     assert got.text.tolist()==pd.read_json(files/'valid.jsonl', lines=True).review.tolist()
     assert abs(got.p_negative+got.p_positive-1).max()<1e-4
+
+def test_a_classifier_by_name(model, tmp_path):
+    "It answers in any folder; a folder of that name comes first; a wrong name says which there are"
+    ask = 'predict', 'imdb-sentiment', '--json', '--', 'A wonderful film, and so well played.', 'A waste of time.'
+    r = ulmfit(*ask, cwd=tmp_path)
+    assert r.returncode==0, r.stderr[-3000:]
+    assert [o['label'] for o in json.loads(r.stdout)]==['pos','neg']
+    slow = json.loads(ulmfit(*ask[:2], '--device', 'cpu', *ask[2:], cwd=tmp_path).stdout) # with PyTorch
+    assert all(abs(a['p_pos']-b['p_pos'])<1e-4 for a,b in zip(json.loads(r.stdout), slow))
+    assert 'test half' in json.loads(ulmfit('info', 'imdb-sentiment', '--json').stdout)['accuracy']
+    shutil.copytree(model[0], tmp_path/'imdb-sentiment')
+    assert 'p_positive' in json.loads(ulmfit(*ask, cwd=tmp_path).stdout)[0]
+    for o in 'predict','info':
+        r = ulmfit(o, 'imdb-sentimental', *(['A text.'] if o=='predict' else []), cwd=tmp_path)
+        assert r.returncode==1 and 'no such folder: imdb-sentimental' in r.stderr and 'are imdb-sentiment' in r.stderr
 
 def test_generate(model):
     r = ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json')

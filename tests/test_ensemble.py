@@ -4,7 +4,7 @@ import numpy as np, pytest, torch
 from fastai.basics import set_seed
 from ulmfit_nb.awd_lstm import AWD_LSTM
 from ulmfit_nb.batching import TextDataLoaders
-from ulmfit_nb.classifier import text_classifier_learner
+from ulmfit_nb.classifier import load_classifier, text_classifier_learner
 from ulmfit_nb.ensemble import *
 from ulmfit_nb.texts import sentences
 
@@ -143,3 +143,21 @@ def test_damaged_folders_are_refused(pair, tmp_path):
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine'/'x').write_text('')
     with pytest.raises(ValueError, match='is no ensemble'): Ensemble(pair).save(tmp_path/'mine')
+
+def test_a_smaller_copy_with_a_card(pair, tmp_path):
+    "Eight bits for each weight, almost the same answers, and the card comes along"
+    ens = Ensemble(pair, 1.5)
+    whole,small = ens.save(tmp_path/'whole'),ens.save(tmp_path/'small', 'int8', dict(limits='none known'))
+    def size(folder): return sum(o.stat().st_size for o in folder.rglob('*.safetensors'))
+    assert size(small)<.5*size(whole)
+    again = Ensemble.load(small)
+    off = (again.predict_proba(texts)-ens.predict_proba(texts)).abs().max()
+    assert 0<off<.02 and again.temperature==1.5
+    assert again.card=={'limits':'none known'} and Ensemble.load(whole).card is None
+    assert Ensemble.load(again.save(tmp_path/'again')).card==again.card
+
+def test_a_folder_of_both_is_loaded_by_either_name(pair, tmp_path):
+    folder = Ensemble(pair).save(tmp_path/'both')
+    same = load_classifier(folder)
+    assert isinstance(same, Ensemble)
+    assert torch.equal(same.predict_proba(texts), Ensemble.load(folder).predict_proba(texts))

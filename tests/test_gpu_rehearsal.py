@@ -363,10 +363,11 @@ def test_imdb_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MPLBACKEND', 'Agg')
     monkeypatch.chdir(Path(__file__).parent.parent/'nbs'/'book')
     cells = json.loads((Path(__file__).parent.parent/'nbs'/'book'/'12_imdb.ipynb').read_text(encoding='utf8'))['cells']
-    end = next(i for i,c in enumerate(cells) if ''.join(c['source']).startswith('## At length'))
+    def at(heading): return next(i for i,c in enumerate(cells) if ''.join(c['source']).startswith(heading))
+    imports = next(c for c in cells if 'ulmfit_nb.all' in ''.join(c['source']))
     space = {}
     with Card() as card:
-        for c in cells[:end]:
+        for c in [imports, *cells[at('## One cell of settings'):at('## With 2,000 labels')]]:
             if c['cell_type']!='code' or '#| eval: false' in ''.join(c['source']): continue
             exec(compile(''.join(c['source']), f"page 20, cell {c['id']}", 'exec'), space)
             if 'on_gpu =' in ''.join(c['source']):

@@ -14,7 +14,7 @@ def sh(*args, **kw):
 def dist(tmp_path_factory):
     "A folder with the sdist, and the wheel that is built from it"
     src,out = tmp_path_factory.mktemp('src')/'ulmfit-nb',tmp_path_factory.mktemp('dist')
-    left_out = shutil.ignore_patterns('.git', '.venv*', '.whl*', 'build', '_build', '_demo', '_proc', 'dist',
+    left_out = shutil.ignore_patterns('.git', '.venv*', '.whl*', 'build', '_build', '_proc', 'dist',
         '*.egg-info', '__pycache__', '.pytest_cache', '.hypothesis', 'models')
     shutil.copytree(root, src, ignore=left_out)
     sh(sys.executable, '-m', 'build', '--no-isolation', '--outdir', out, src)

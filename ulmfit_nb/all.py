@@ -2,6 +2,7 @@
 from fastai.text.all import *
 from .limits import *
 from .files import *
+from .included import *
 from .arguments import *
 from .measurements import *
 from .packed import *

@@ -25,6 +25,7 @@ from .awd_lstm import *
 from .inference import *
 from .batching import *
 from .files import *
+from .included import *
 from .learner import *
 from .language_model import *
 from .checkpoint import *
@@ -528,16 +529,11 @@ def label_file(
 # %% ../nbs/book/07_classifier.ipynb #149e0309
 @patch
 def predict_file(self:TextClassifierLearner,
-    # File of texts (.txt with a text per line, .csv, .tsv, .jsonl, packed or not), or
-    # any iterable of texts
-    source:str|Path,
-    # File to write: .csv or .jsonl, with `text`, `label` and a probability `p_…` for
-    # each class
-    out:str|Path,
+    source:str|Path,   # File of texts, or any iterable of texts, as in `label_file`
+    out:str|Path,      # File to write: .csv or .jsonl
     text_col:str=None, # Column of the texts; default: `text`, or the only one
     bs:int=128,        # Texts that are read at once
-    # Texts that are held in memory, sorted by length, and written down together
-    chunk:int=4096,
+    chunk:int=4096,    # Texts that are held in memory, and written down together
     bf16:bool=False,   # LSTMs in 16 bits? For CPUs and GPUs that gain by it
 )->int:                # How many texts were labelled
     "`label_file` with this classifier"
@@ -558,15 +554,18 @@ def given_pooling(
     return pooling_of({o.name:o for o in map(pooling_of, L(pools))}.get(name, name))
 
 def load_classifier(
-    folder:str|Path, # Folder written by `TextClassifierLearner.export`
+    folder:str|Path, # Written by `TextClassifierLearner.export`, or a name in `included_classifiers`
     rules:list=None, # The user's own rules that it was made with
     tok=None,        # The user's own tokenizer that it was made with
     tfms:list=None,  # Transforms of one's own that the text went through after the tokenizer, in their order
     device=None,     # `cpu` or `cuda`; default: a GPU if there is one
     pools:list=None, # Poolings of one's own, one of which it was made with
-)->TextClassifierLearner:
-    "A classifier that `export` saved, ready to answer"
-    folder = whole_copy(folder)
+)->TextClassifierLearner: # Or an `Ensemble`, where the folder holds one
+    "A classifier that was saved, ready to answer"
+    folder = find_classifier(folder)
+    if (folder/'ensemble.json').exists():
+        from ulmfit_nb.ensemble import Ensemble # needs this module
+        return Ensemble.load(folder, rules, tok, device, pools)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
     with read_as(folder):

@@ -405,13 +405,13 @@ def tokenize_command(
 # %% ../nbs/book/11_cli.ipynb #cba16e0b
 def _part(model, name):
     "A part of the folder that `train` wrote, or the folder itself if it is that part"
-    from ulmfit_nb.files import whole_copy
-    model = whole_copy(model)
+    from ulmfit_nb.included import find_classifier
+    model = find_classifier(model)
     return model/name if (model/name/'model.json').exists() else model
 
 # %% ../nbs/book/11_cli.ipynb #89118bc1
 _bulk = parameters_of('scoring.predict_files')
-_model = typer.Argument(..., help='Folder that `ulmfit train` wrote')
+_model = typer.Argument(..., help='Folder that `ulmfit train` wrote, or a name such as imdb-sentiment')
 
 def _many(file): return file and (file.is_dir() or has_magic(str(file)) and not file.exists())
 
@@ -549,15 +549,8 @@ def info(model:Path=typer.Argument(None, help='Folder of a trained model'), as_j
             default_pretrained=default_pretrained,
             pretrained_found=[str(p) for p in places if (p/'model.json').is_file()])
     else:
-        from ulmfit_nb.files import read_meta, whole_copy
-        model = whole_copy(model)
-        meta = read_meta(_part(model, 'classifier')/'model.json')
-        res = {k:meta.get(k) for k in ('kind','arch','config','target','seq_len','backwards','versions')}
-        res.update(vocab=len(meta.get('vocab') or []), tokenizer=(meta.get('tokenizer') or {}).get('kind'))
-        if (model/'estimator.json').exists():
-            whole = read_meta(model/'estimator.json', 'estimator')
-            res.update(directions=whole['directions'], pretrained=whole['pretrained'],
-                temperature=whole['temperature'], settings=whole['params'])
+        from ulmfit_nb.included import about_model
+        res = about_model(model)
     _report(res, as_json, [f'{k}: {v}' for k,v in res.items()])
 
 # %% ../nbs/book/11_cli.ipynb #48644ac8

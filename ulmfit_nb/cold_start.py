@@ -8,6 +8,7 @@ import re, numpy as np
 from collections import Counter
 from safetensors.numpy import load_file
 from .files import *
+from .included import *
 from .parallel import *
 from .tokenization import *
 from .numericalization import *
@@ -180,7 +181,7 @@ class NumpyClassifier:
     def __init__(self,
         folder # Of a classifier, an ensemble or an estimator that gives one label per text
     ):
-        folder = whole_copy(folder)
+        folder = find_classifier(folder)
         parts,self.temperature,labels,self.weights = _members(folder)
         self.networks = [_Network(o) for o in parts]
         self.labels = labels or self.networks[0].labels

@@ -11,6 +11,7 @@ from fastcore.all import patch
 from torch import Tensor
 from .numericalization import *
 from .files import *
+from .included import *
 from .learner import *
 from .language_model import *
 from .targets import *
@@ -121,7 +122,7 @@ class Ensemble:
         weights=(1.,0.),      # What the log-probabilities of networks and bag are multiplied by
     ):
         self.learners,self.temperature = list(learners),float(temperature)
-        self.bag,self.weights = bag,tuple(map(float, weights))
+        self.bag,self.weights,self.card = bag,tuple(map(float, weights)),None
         if not self.learners: raise ValueError('an ensemble needs a classifier or more')
         self.target = describe_target(self.learners[0].dls)
         for i,o in enumerate(self.learners):
@@ -241,6 +242,8 @@ def saved_bag(
 @patch
 def save(self:Ensemble,
     folder:str|Path, # Made, or replaced where it holds an ensemble
+    dtype=None,      # Smaller weights: `'int8'`, `'float16'` or `'bfloat16'`
+    card=None,       # What users should know of it, a dict; default: its own `card`
 )->Path:
     "Write a folder per classifier, and `ensemble.json`"
     folder = Path(folder)
@@ -248,26 +251,28 @@ def save(self:Ensemble,
         raise ValueError(f'{folder} exists and is no ensemble: give another folder, or remove it first')
     names = [f"{i}_{'backwards' if o.dls.backwards else 'forwards'}" for i,o in enumerate(self.learners)]
     with atomic_path(folder, 'ensemble.json') as tmp:
-        for n,o in zip(names, self.learners): o.export((Path(tmp)/n).absolute())
+        for n,o in zip(names, self.learners): o.export((Path(tmp)/n).absolute(), dtype)
         if self.bag: self.bag.save(Path(tmp)/'bag_of_words')
         write_manifest(tmp, dict(kind='ensemble', temperature=self.temperature, members=names,
-            weights=self.weights if self.bag else None), 'ensemble.json')
+            weights=self.weights if self.bag else None, card=card or self.card), 'ensemble.json')
     return folder
 
 @patch(cls_method=True)
 def load(cls:Ensemble,
-    folder:str|Path, # Written by `save`
+    folder:str|Path, # Written by `save`, or a name in `included_classifiers`
     rules=None,      # The user's own rules that its classifiers were made with
     tok=None,        # The user's own tokenizer that they were made with
     device=None,     # `cpu` or `cuda`; default: a GPU if there is one
     pools=None,      # Poolings of one's own that they were made with
 )->Ensemble:
     "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
-    folder = whole_copy(folder)
+    folder = find_classifier(folder)
     meta = read_manifest(folder, 'ensemble.json')
     odd = [o for o in meta['members'] if f'{o}/model.json' not in meta['files']]
     if odd or not meta['members'] or not meta['temperature']>0:
         raise ValueError(f'{folder} is no ensemble: its members are {meta["members"][:3]}, its temperature is '
             f'{meta["temperature"]}')
     learners = [load_classifier(folder/o, rules, tok, device=device, pools=pools) for o in meta['members']]
-    return cls(learners, meta['temperature'], *saved_bag(folder, meta))
+    res = cls(learners, meta['temperature'], *saved_bag(folder, meta))
+    res.card = meta.get('card')
+    return res

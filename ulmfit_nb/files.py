@@ -391,7 +391,7 @@ _head = {'drop_mult':float, 'n_out':int, 'lin_ftrs':([int],None), 'ps':([float],
     'y_range':([float],None), 'pool?':str, 'target?':(dict,None)}
 _manifest = dict(format=str, format_version=int, kind=str, files={str:dict}, sha256=str)
 schemas = dict(language_model=_of_models, classifier={**_of_models, **_head},
-    ensemble={**_manifest, 'temperature':float, 'members':[str], 'weights?':([float],None)},
+    ensemble={**_manifest, 'temperature':float, 'members':[str], 'weights?':([float],None), 'card?':(dict,None)},
     estimator={**_manifest, 'params':dict, 'classes':list, 'dtype':str, 'temperature':float, 'language_models':bool,
         'directions':[str], 'pretrained':(str,None), 'n_valid':int, 'valid_accuracy':(float,None), 'seconds':float,
         'history':[dict], 'weights?':([float],None), 'report?':([dict],None)},

@@ -16,6 +16,7 @@ import numpy as np
 from fastcore.basics import *
 from fastcore.xtras import *
 from .files import *
+from .included import *
 from .arguments import *
 from .packed import *
 from .texts import *
@@ -117,11 +118,13 @@ def score_file(
 
 # %% ../nbs/workshop/scoring.ipynb #d2304a12
 def classifier_of(
-    model,      # Folder that `ulmfit train`, `Ensemble.save` or `TextClassifierLearner.export` wrote
+    # Folder that `ulmfit train`, `Ensemble.save` or `TextClassifierLearner.export` wrote; or a name in
+    # `included_classifiers`
+    model,
     device=None # `cpu` or `cuda`; default: a GPU if there is one
 )->tuple:       # An `Ensemble`, and its labels
     "The classifiers in a folder, which give one label per text"
-    model = whole_copy(model)
+    model = find_classifier(model)
     if (model/'estimator.json').exists():
         clf = ULMFiTClassifier.load(model, device)
         return clf.ensemble_,clf.classes_.tolist()
@@ -166,7 +169,7 @@ def predict_files(
 )->dict:                # Numbers of `texts` labelled now, and of `files` made and `kept`
     "Label all texts of many files, each into a file of its own"
     check_scheduler(scheduler)
-    model,out = whole_copy(Path(model).absolute()),Path(out).absolute()
+    model,out = find_classifier(model).absolute(),Path(out).absolute()
     check_place(out, 'predictions.json')
     files = [o.absolute() for o in matching_files(sources)]
     inside = first(o for o in files if o.is_relative_to(out))
