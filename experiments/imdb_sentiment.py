@@ -7,7 +7,7 @@ few labels do with its language models.
 FOLDER holds train, unsup and test as JSON lines; RUN is the folder of `imdb.py FOLDER --cpu … --test`, which has looked
 at the test half. Whether a bag of words has a say in the classifier is decided on the films that were held out there.
 Every finished job is a line of RUN/sentiment.jsonl; start it again after an interruption, or twice at a time with
---threads 1. `--jobs few` does a part, and `--small` is for a run with `--small`."""
+--threads 1. `--jobs few` does a part, and `--small` is for a run with `--cpu --small`."""
 import os, shutil
 from functools import cached_property, partial
 import numpy as np, torch

@@ -83,6 +83,10 @@ def test_a_classifier_by_name(model, tmp_path):
         r = ulmfit(o, 'imdb-sentimental', *(['A text.'] if o=='predict' else []), cwd=tmp_path)
         assert r.returncode==1 and 'no such folder: imdb-sentimental' in r.stderr and 'are imdb-sentiment' in r.stderr
 
+def test_generate_takes_a_pretrained_model_by_name(tmp_path):
+    r = ulmfit('generate', 'wiki-en-compact-fwd', 'The river', '--n-words',3, cwd=tmp_path)
+    assert r.returncode==0 and r.stdout.startswith('The river'), r.stderr[-3000:]
+
 def test_generate(model):
     r = ulmfit('generate', model[0], 'The film', '--n-words',10, '--n',2, '--seed',1, '--json')
     a,b = json.loads(r.stdout)

@@ -6,6 +6,7 @@ from ulmfit_nb.awd_lstm import AWD_LSTM
 from ulmfit_nb.batching import TextDataLoaders
 from ulmfit_nb.classifier import load_classifier, text_classifier_learner
 from ulmfit_nb.ensemble import *
+from ulmfit_nb.files import _signature, write_manifest
 from ulmfit_nb.texts import sentences
 
 tiny = dict(emb_sz=12, n_hid=16)
@@ -161,3 +162,19 @@ def test_a_folder_of_both_is_loaded_by_either_name(pair, tmp_path):
     same = load_classifier(folder)
     assert isinstance(same, Ensemble)
     assert torch.equal(same.predict_proba(texts), Ensemble.load(folder).predict_proba(texts))
+
+def test_a_member_is_a_folder_inside(pair, tmp_path):
+    "A folder that names itself as its member is refused, and not read for ever"
+    folder = Ensemble(pair[:1]).save(tmp_path/'own')
+    meta = json.loads((folder/'ensemble.json').read_text())
+    for o in (folder/'0_forwards').iterdir(): o.rename(folder/o.name)
+    (folder/'0_forwards').rmdir()
+    (folder/'ensemble.json').unlink()
+    write_manifest(folder, {k:meta[k] for k in ('kind','temperature')} | {'members':['.']}, 'ensemble.json')
+    meta = json.loads((folder/'ensemble.json').read_text())
+    files = {f'./{k}':v for k,v in meta['files'].items()}
+    (folder/'ensemble.json').unlink()
+    signed = {k:v for k,v in meta.items() if k!='sha256'} | {'files':files}
+    (folder/'ensemble.json').write_text(json.dumps({**signed, 'sha256':_signature(signed)}))
+    for load in Ensemble.load,load_classifier:
+        with pytest.raises(ValueError, match='is no ensemble'): load(folder)

@@ -565,7 +565,7 @@ def load_classifier(
     folder = find_classifier(folder)
     if (folder/'ensemble.json').exists():
         from ulmfit_nb.ensemble import Ensemble # needs this module
-        return Ensemble.load(folder, rules, tok, device, pools)
+        return Ensemble.load(folder, rules, tok, device, pools, tfms)
     tensors,meta = load_weights(folder/'weights.safetensors', folder/'model.json')
     if meta.get('kind')!='classifier': raise ValueError(f"{folder} holds a {meta.get('kind')}, not a classifier")
     with read_as(folder):

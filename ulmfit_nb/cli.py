@@ -405,8 +405,8 @@ def tokenize_command(
 # %% ../nbs/book/11_cli.ipynb #cba16e0b
 def _part(model, name):
     "A part of the folder that `train` wrote, or the folder itself if it is that part"
-    from ulmfit_nb.included import find_classifier
-    model = find_classifier(model)
+    from ulmfit_nb.files import whole_copy
+    model = whole_copy(model)
     return model/name if (model/name/'model.json').exists() else model
 
 # %% ../nbs/book/11_cli.ipynb #89118bc1

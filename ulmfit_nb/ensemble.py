@@ -264,15 +264,16 @@ def load(cls:Ensemble,
     tok=None,        # The user's own tokenizer that they were made with
     device=None,     # `cpu` or `cuda`; default: a GPU if there is one
     pools=None,      # Poolings of one's own that they were made with
+    tfms=None,       # Transforms of one's own that the text went through after the tokenizer
 )->Ensemble:
     "The ensemble in `folder`, which is refused where a file is missing, changed, or of a newer format"
     folder = find_classifier(folder)
     meta = read_manifest(folder, 'ensemble.json')
-    odd = [o for o in meta['members'] if f'{o}/model.json' not in meta['files']]
+    odd = [o for o in meta['members'] if Path(o).name!=o or f'{o}/model.json' not in meta['files']]
     if odd or not meta['members'] or not meta['temperature']>0:
         raise ValueError(f'{folder} is no ensemble: its members are {meta["members"][:3]}, its temperature is '
             f'{meta["temperature"]}')
-    learners = [load_classifier(folder/o, rules, tok, device=device, pools=pools) for o in meta['members']]
+    learners = [load_classifier(folder/o, rules, tok, tfms, device, pools) for o in meta['members']]
     res = cls(learners, meta['temperature'], *saved_bag(folder, meta))
     res.card = meta.get('card')
     return res
