@@ -114,7 +114,7 @@ class Uses:
         before,one,other = was['all'],*(was[f'{d} {seed}']['accuracy'] for d in directions)
         card = {'what':'Is a review of a film positive (pos) or negative (neg)? English.',
             'trained on':f"{len(self.train)-len(self.held):,} labelled reviews of IMDb's training half (Maas et al., "
-                f"2011); its language models read {len(self.road.lm_texts):,} reviews, after Wikipedia",
+                f"2011); its language models read {(~self.road.lm_texts.is_valid).sum():,} reviews, after Wikipedia",
             'accuracy':f"{res['accuracy']:.2%} of the {res['n']:,} reviews of the test half, of other films, looked at "
                 f"once; before the rounding to 8 bits {before['accuracy']:.2%}, forwards alone "
                 f'{one:.2%}, backwards {other:.2%}',
