@@ -31,13 +31,20 @@ def upwards(name, code, order):
     before = order[:order.index(name)]
     return [f'ulmfit_nb/{name}.py:{line} imports {o}' for line,o in imports(code) if o not in before]
 
-# No import is excepted. If one ever has to be, it goes here, with its reason
-allowed = {}
+# What is excepted, with its reason
+allowed = {('classifier','ensemble'): '`load_classifier` answers with an `Ensemble` where a folder holds one, and '
+    'imports it when it meets one, so that there is no circle when a module is imported'}
 
 @pytest.mark.parametrize('name', rooms())
 def test_imports_go_down(name):
     "That no import goes up also means that there is no circle"
-    assert not [o for o in upwards(name, tree(name), rooms()) if o not in allowed]
+    assert not [o for o in upwards(name, tree(name), rooms()) if (name,o.split()[-1]) not in allowed]
+
+def test_what_is_excepted_is_there_and_inside_a_function():
+    for name,other in allowed:
+        assert [o.split()[-1] for o in upwards(name, tree(name), rooms())]==[other], name
+        top = ast.Module([o for o in tree(name).body if isinstance(o, (ast.Import,ast.ImportFrom))], [])
+        assert not upwards(name, top, rooms()), name
 
 def test_every_module_has_its_place():
     there = {o.stem for o in package.glob('*.py') if not o.name.startswith('_')}
