@@ -10,9 +10,9 @@ TORCH  ?=
 PY  := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test docs venv readme export nbs check wheel wiki-en clean
+.PHONY: help demo test docs venv lab readme export nbs check wheel wiki-en clean
 help:
-	@echo 'make demo | test | docs | venv | readme | export | nbs [NB=name] | check | wheel | wiki-en | clean'
+	@echo 'make demo | test | docs | venv | lab | readme | export | nbs [NB=name] | check | wheel | wiki-en | clean'
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/ulmfit demo
@@ -21,6 +21,11 @@ test: $(VENV)/.installed-dev
 	$(PY) -m pytest $(PYTEST)
 
 venv: $(VENV)/.installed-dev
+
+# Jupyter, with the notebooks
+lab: $(VENV)/.installed-dev
+	$(PIP) jupyterlab
+	$(VENV)/bin/jupyter lab nbs $(LAB)
 
 # torch goes first, at the pinned version, so that nothing after it asks for another build
 $(VENV)/.torch: constraints.txt

@@ -8,6 +8,7 @@ import argparse, ast, base64, draw, filecmp, json, live, os, re, shutil, subproc
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 here = Path(__file__).resolve().parent
 root,out = here.parent,here/'_build'
@@ -191,11 +192,12 @@ def results():
 
 def run_line(path):
     "How to run the notebook `path`"
-    at = path.relative_to(root).as_posix()
-    colab = (f'{repository.replace("https://github.com", "https://colab.research.google.com/github")}/blob/main/{at}'
-        if repository else '')
-    where = (f'[open it in Colab]({colab})' if colab else '[upload it to '
-        'Colab](https://colab.research.google.com/#upload)')
+    at,where = path.relative_to(root).as_posix(),'[upload it to Colab](https://colab.research.google.com/#upload)'
+    if repository:
+        name = repository.removeprefix('https://github.com/')
+        where = (f'open it in [Colab](https://colab.research.google.com/github/{name}/blob/main/{at}), '
+            f'[Kaggle](https://kaggle.com/kernels/welcome?src={repository}/blob/main/{at}) or '
+            f'[Binder](https://mybinder.org/v2/gh/{name}/main?labpath={quote(at, safe="")})')
     return (f'{{.run}}\n**Run this notebook:** <a href="notebooks/{path.name}" download>download it</a>, {where}, or '
         '[read how](run.md).\n')
 

@@ -124,6 +124,9 @@ def test_links_to_the_repository(monkeypatch):
     monkeypatch.setattr(build, 'repository', 'https://github.com/owner/name')
     line = build.run_line(root/'nbs'/'book'/'03_batching.ipynb')
     assert '(https://colab.research.google.com/github/owner/name/blob/main/nbs/book/03_batching.ipynb)' in line
+    at = 'https://github.com/owner/name/blob/main/nbs/book/03_batching.ipynb'
+    assert f'(https://kaggle.com/kernels/welcome?src={at})' in line
+    assert '(https://mybinder.org/v2/gh/owner/name/main?labpath=nbs%2Fbook%2F03_batching.ipynb)' in line
     monkeypatch.setattr(build, 'repository', '')
     assert 'github' not in build.run_line(root/'nbs'/'book'/'03_batching.ipynb') and 'download' in build.run_line(
         root/'nbs'/'book'/'03_batching.ipynb')
