@@ -90,8 +90,8 @@ def advice(
         return (f'Neither ULMFiT ({u:.0%}) nor a bag of words ({b:.0%}) beats always answering the '
             f"largest class ({most:.0%}): more labels are needed, or the texts don't say it.")
     if b>report.high['ULMFiT']:
-        return (f'A bag of words alone is right in {b:.0%} of the texts, ULMFiT in {u:.0%}: '
-            'here it is the better choice, and takes moments.')
+        return (f'Of the labelled texts a bag of words alone has {b:.0%} right, ULMFiT alone {u:.0%}: '
+            'of the two the bag is the better choice here, and takes moments.')
     return ''
 
 # %% ../nbs/workshop/second_opinion.ipynb #so5hearc
