@@ -19,6 +19,7 @@ from fastai.callback.training import GradientAccumulation
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from .files import *
+from .parallel import *
 from .learner import *
 from .ranks import *
 
@@ -119,7 +120,9 @@ def _do_fit(self:TextLearner):
 @patch
 def all_batches(self:TextLearner):
     self.n_iter = len(self.dl)
-    for i,b in enumerate(self.dl, getattr(self.dl, 'first_batch', 0)): self.one_batch(i, b)
+    for i,b in enumerate(self.dl, getattr(self.dl, 'first_batch', 0)):
+        self.one_batch(i, b)
+        if i%200==199 and self.device.type=='cpu': trim_memory()
 
 # %% ../nbs/workshop/checkpoint.ipynb #baedcdf7
 _kept = {Recorder:('lrs','iters','losses','values'), ParamScheduler:('hps',), GradientAccumulation:('count',),

@@ -92,7 +92,7 @@ class WordTokenizer(BaseTokenizer):
         lang='en',         # A language code of spaCy's
         special_toks=None, # Words never to split, `text_spec_tok` by default
         buf_sz=5000,       # Has no effect, as texts are streamed one by one; there for fastai's signature
-        max_look=500,      # How far to look into a word of hundreds of signs if spaCy's patterns don't say it
+        max_look=500,      # Characters of a very long word that spaCy's patterns look at, where they set no limit
     ):
         store_attr('lang,buf_sz,max_look')
         self.special_toks = list(ifnone(special_toks, text_default('text_spec_tok')))
