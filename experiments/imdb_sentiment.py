@@ -119,8 +119,8 @@ class Uses:
                 f"once; before the rounding to 8 bits {before['accuracy']:.2%}, forwards alone "
                 f'{one:.2%}, backwards {other:.2%}',
             'calibration':f"expected calibration error {res['ece']:.3f} on the test half",
-            'limits':'No review with 5 or 6 of 10 stars had a label, and no text was about anything but films. It is no judge of '
-                'people, and what it learned of film reviews of before 2011 may be wrong today.',
+            'limits':'No review with 5 or 6 of 10 stars had a label, and no text was about anything but films. It is '
+                'no judge of people, and what it learned of film reviews of before 2011 may be wrong today.',
             'licence':'The weights come from texts of Wikipedia (CC BY-SA 3.0) and of users of IMDb; none of them is '
                 'contained. See NOTICE.'}
         ens.save(self.run/'bundle', 'int8', card)

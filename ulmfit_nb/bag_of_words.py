@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 from .files import *
 
 # %% auto #0
-__all__ = ['views', 'vectorizer', 'BagOfWords', 'mix', 'mixing_weights']
+__all__ = ['views', 'vectorizer', 'label_folds', 'BagOfWords', 'mean_margin', 'mix', 'mixing_weights']
 
 # %% ../nbs/workshop/bag_of_words.ipynb #eaef81e3
 views = dict(word=dict(analyzer='word', ngram_range=(1,2),
@@ -36,7 +36,11 @@ def vectorizer(
         max_features=max_features, dtype=np.float32, **views[view])
 
 # %% ../nbs/workshop/bag_of_words.ipynb #f6bf9b96
-def _folds(y, n_folds, seed):
+def label_folds(
+    y,       # Numbers of the classes, (n_texts,)
+    n_folds, # As many, or as there are texts in the largest class
+    seed     # Of the order
+)->list:
     "Pairs of training and test rows, none if no class has two texts"
     if np.bincount(y).max()<2: return []
     n = max(2, min(n_folds, int(np.bincount(y).max())))
@@ -124,7 +128,7 @@ def _features(self:BagOfWords, texts): return sparse.hstack([o.transform(texts) 
 def _cross_validate(self:BagOfWords, texts, y):
     "Log-probabilities of texts that were not seen, (n_texts, n_classes), for the best `C`, which is kept"
     res = {C:np.full((len(y), self.n_classes), -np.log(self.n_classes)) for C in self.Cs}
-    for train,test in _folds(y, self.n_folds, self.seed):
+    for train,test in label_folds(y, self.n_folds, self.seed):
         seen,other = [texts[i] for i in train],[texts[i] for i in test]
         features = unseen = None
         for C in self.Cs:
@@ -225,7 +229,9 @@ def load(cls:BagOfWords,
         return res
 
 # %% ../nbs/workshop/bag_of_words.ipynb #0a1e31e1
-def _margin(log_p):
+def mean_margin(
+    log_p # Log-probabilities, (n_texts, n_classes)
+)->float:
     "By how much the first class leads the second on average"
     top = np.sort(log_p, 1)
     return max(float((top[:,-1]-top[:,-2]).mean()), 1e-3)
@@ -245,7 +251,7 @@ def mixing_weights(
 )->np.ndarray: # A weight for each judge
     "Weights for `mix`: at first each judge is as decided as it is trusted; what was right corrects that"
     opinions,y = [np.asarray(o, np.float64) for o in opinions],np.asarray(y)
-    margins = np.array([_margin(o) for o in opinions])
+    margins = np.array([mean_margin(o) for o in opinions])
     trust = np.ones(len(margins)) if trust is None else np.asarray(trust, float)
     guess = np.log(margins.mean()/margins*trust/trust.sum())
     if not len(y): return np.exp(guess)

@@ -492,7 +492,10 @@ def _listen(self:ULMFiTClassifier, df, refit, seed):
     kind = self.ensemble_.learners[0].dls.train_ds.tokenizer.tok.kind
     wanted = self.bag_of_words is True or self.bag_of_words and quick_to_count(train[0])
     bag = suitable_bag(train[0], kind, self._costs(self.classes_), seed) if wanted else None
-    self.report_ = hear(self.ensemble_, train, held, bag, refit, .6 if self.pretrained_ else .3)
+    both = list(zip(self.ensemble_.learners, [self._lms[d].encoder for d in self.directions_]))
+    def knew(texts): return np.concatenate([summaries(clas, texts, enc) for clas,enc in both], 1)
+    trust = .6 if self.pretrained_ else .3
+    self.report_ = hear(self.ensemble_, train, held, bag, refit, trust, features=knew)
     if self.verbose and (o := advice(self.report_)): print(o)
 
 # %% ../nbs/book/10_estimator.ipynb #c5bb4ad5

@@ -4,13 +4,20 @@
 
 # %% ../nbs/workshop/second_opinion.ipynb #so0imp
 from __future__ import annotations
-import numpy as np, pandas as pd
+import copy, numpy as np, pandas as pd
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from types import SimpleNamespace
+from .classifier import *
 from .bag_of_words import *
 from .ensemble import *
 
 # %% auto #0
-__all__ = ['accuracy_interval', 'suitable_bag', 'quick_to_count', 'has_learned', 'opinions_report', 'advice', 'hear',
-           'report_rows', 'report_from']
+__all__ = ['accuracy_interval', 'suitable_bag', 'quick_to_count', 'has_learned', 'opinions_report', 'advice', 'summaries',
+           'probe', 'trust_by_probe', 'hear', 'report_rows', 'report_from']
 
 # %% ../nbs/workshop/second_opinion.ipynb #so1wil
 def accuracy_interval(
@@ -94,6 +101,61 @@ def advice(
             'of the two the bag is the better choice here, and takes moments.')
     return ''
 
+# %% ../nbs/workshop/second_opinion.ipynb #so6sum
+def _with(module, /, **parts):
+    "A copy of `module` with other parts, which shares the rest"
+    res = copy.copy(module)
+    res._modules = {**module._modules, **parts}
+    return res
+
+def summaries(
+    learn,        # A `TextClassifierLearner`
+    texts,        # List of str
+    encoder=None, # Read with this encoder, such as a language model's; default: its own
+    bs=128        # Texts that are read at once
+)->np.ndarray:    # (n_texts, as many as the pooling says)
+    "What the poolings of `learn` make of each text, before the head says anything"
+    enc,head = learn.model[0],_with(learn.model[1], layers=nn.Identity())
+    model = _with(learn.model, **{'0':_with(enc, module=encoder or enc.module), '1':head})
+    reader = SimpleNamespace(model=model, loss_func=None, device=learn.device)
+    docs = list(learn._to_ids(list(texts), learn._pipeline()))
+    return TextClassifierLearner._read(reader, docs, bs, False).float().numpy()
+
+# %% ../nbs/workshop/second_opinion.ipynb #so6pro
+def probe(
+    features,  # What is known of each text, such as by `summaries`, (n_texts, n_features)
+    y,         # Numbers of their classes, (n_texts,)
+    n_classes, # How many classes there are
+    Cs=(1e-4,1e-3,1e-2,1e-1,1), # Strengths to choose from
+    n_folds=5, # Of the cross-validation
+    seed=42    # Of the folds
+)->np.ndarray: # Log-probabilities, (n_texts, n_classes)
+    "What a logistic regression on `features` says of texts that it has not learned from"
+    y,best = np.asarray(y),None
+    for C in Cs:
+        said = np.full((len(y), n_classes), -np.log(n_classes))
+        for train,test in label_folds(y, n_folds, seed):
+            if len(np.unique(y[train]))==1: continue
+            m = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=300)).fit(features[train], y[train])
+            log_p = np.full((len(test), n_classes), -9.)
+            log_p[:,m.classes_] = np.log(m.predict_proba(features[test]).clip(1e-9))
+            said[test] = log_softmax(log_p, 1)
+        loss = -said[np.arange(len(y)),y].mean()
+        if best is None or loss<best[0]: best = loss,said
+    return best[1]
+
+# %% ../nbs/workshop/second_opinion.ipynb #so6tru
+def trust_by_probe(
+    trust,  # What it would be without a probe, if the bag is trusted by 1
+    probed, # Log-probabilities of `probe`, (n_texts, n_classes)
+    bag,    # Those of the bag of words for the same texts, cross-validated, too
+    y       # Numbers of their classes, (n_texts,)
+)->float:   # At least `trust`
+    "How much the networks should be trusted at first"
+    both = probed,bag
+    a,b = (w*mean_margin(o) for w,o in zip(mixing_weights(both, y), both))
+    return float(max(trust, (trust*a/b)**.5))
+
 # %% ../nbs/workshop/second_opinion.ipynb #so5hearc
 def hear(
     ensemble,   # `Ensemble` of trained networks, which gets `bag` and weights
@@ -102,7 +164,9 @@ def hear(
     bag=None,   # A `BagOfWords` that isn't fitted yet, from `suitable_bag`; None: nobody else has a say
     refit=True, # Shall it learn from the held-out texts too, once its say is decided?
     trust=.6,   # How much the networks are trusted at first, if the bag is trusted by 1
-    n_check=500 # So many training texts tell whether the networks have learned anything
+    n_check=500,# So many training texts tell whether the networks have learned anything
+    features=None, # A function of a list of texts: what the encoders knew of them beforehand, such as by `summaries`
+    n_probe=1000 # So many training texts at most tell how much they knew
 )->pd.DataFrame: # As by `opinions_report`
     "Let `bag` have a say in `ensemble`, and report how good each judge is"
     (texts,labels),(others,right) = train,held
@@ -115,6 +179,11 @@ def hear(
         if isinstance(costs, dict): costs = [costs[i] for i in range(len(ensemble.labels))]
         some = np.random.default_rng(bag.seed).permutation(len(y))[:n_check]
         seen = ensemble.networks_proba([texts[i] for i in some]).double().clamp(1e-12).log().numpy()
+        if features is not None:
+            few = np.sort(np.random.default_rng(bag.seed).permutation(len(bag.rows))[:n_probe])
+            rows = bag.rows[few]
+            probed = probe(features([texts[i] for i in rows]), y[rows], len(ensemble.labels))
+            trust = trust_by_probe(trust, probed, bag.held_out[few], y[rows])
         ensemble.listen(bag, others, right, trust)
         if not len(ys): ensemble.weights = tuple(mixing_weights((seen, bag.held_out), ys, trust=(trust,1)))
         if not has_learned(seen, y[some], class_weight=costs): ensemble.weights = 0.,1.
