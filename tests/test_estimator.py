@@ -11,6 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 from ulmfit_nb.inference import has_bf16
+from ulmfit_nb.ensemble import Ensemble
 from ulmfit_nb.estimator import *
 from ulmfit_nb.texts import sentences
 
@@ -477,3 +478,40 @@ def test_max_time_shortens_every_stage(df, monkeypatch):
 @pytest.mark.parametrize('bad', [0, -1, 'long', True])
 def test_max_time_is_a_number_above_0(df, bad):
     with pytest.raises(ValueError, match='max_time is'): quick(max_time=bad).fit(df.text, df.label)
+
+class Guesses:
+    "Networks that know each label, but say it with less decision than the bag"
+    labels,many,temperature,weights,bag = ['negative','positive'],False,1.,(1.,0.),None
+    ys,listen,with_bag = Ensemble.ys,Ensemble.listen,Ensemble.with_bag
+    def __init__(self, known): self.known = known
+    def networks_proba(self, texts):
+        right = torch.tensor([self.known[o]=='positive' for o in texts]).float()
+        return torch.stack([.6-.2*right, .4+.2*right], 1)
+
+def test_a_good_probe_raises_the_trust_and_a_poor_one_does_not_lower_it():
+    "What the encoder knew beforehand decides, where few texts are held out"
+    from ulmfit_nb.second_opinion import hear, suitable_bag
+    some = sentences().drop_duplicates('text').sample(140, random_state=0)
+    known = dict(zip(some.text, some.label))
+    train,held = ((list(o.text), list(o.label)) for o in (some[:130],some[130:]))
+    def share(features):
+        ens = Guesses(known)
+        hear(ens, train, held, suitable_bag(train[0]), features=features)
+        return ens.weights[0]/ens.weights[1]
+    rng = np.random.default_rng(0)
+    def noise(texts): return rng.normal(size=(len(texts),5))
+    def knew(texts): return noise(texts)+2*np.array([[known[o]=='positive'] for o in texts])
+    assert share(knew)>1.5*share(None)
+    assert share(noise)==pytest.approx(share(None))
+
+def test_probe_reads_with_the_encoder_that_saw_no_label(df):
+    "The language model's, whose numbers are not those of the classifier"
+    from ulmfit_nb.second_opinion import summaries
+    c = quick(epochs=(0,0,0,1), lrs=(1e-1,)*4).fit(df.text, df.label)
+    learn,texts = c.ensemble_.learners[0],list(df.text[:9])
+    before = {k:v.clone() for k,v in learn.model.state_dict().items()}
+    own,lm = summaries(learn, texts),summaries(learn, texts, c.language_model().encoder)
+    assert own.shape==lm.shape==(9, learn.model[1].layers[0][0].num_features) and np.abs(own-lm).max()>1e-3
+    with torch.no_grad(): scores = learn.model[1].layers(torch.from_numpy(own)).softmax(1)
+    assert np.allclose(scores, learn.predict_proba(texts, progress=False), atol=1e-5)
+    assert all(torch.equal(v, before[k]) for k,v in learn.model.state_dict().items())
