@@ -515,3 +515,18 @@ def test_probe_reads_with_the_encoder_that_saw_no_label(df):
     with torch.no_grad(): scores = learn.model[1].layers(torch.from_numpy(own)).softmax(1)
     assert np.allclose(scores, learn.predict_proba(texts, progress=False), atol=1e-5)
     assert all(torch.equal(v, before[k]) for k,v in learn.model.state_dict().items())
+
+@pytest.mark.parametrize('how,asked', [({}, True), ({'self_training':False}, False), ({'max_time':5}, False)])
+def test_unlabelled_texts_teach_the_bag_where_that_is_wanted(df, monkeypatch, how, asked):
+    from ulmfit_nb import second_opinion
+    seen = []
+    def taught(ensemble, train, held, unlabelled):
+        seen.append((len(train[0]), len(held[0]), unlabelled))
+        return ['superb superb superb']*5,np.ones(5, int)
+    monkeypatch.setattr(second_opinion, 'self_taught', taught)
+    monkeypatch.setattr(second_opinion, 'has_learned', lambda *_, **__: True)
+    more = ['A text of nobody.', 'Another one.']
+    c = quick(**how).fit(df.text, df.label, unlabelled=more)
+    assert seen==([(len(df)-c.n_valid_, c.n_valid_, more)] if asked else [])
+    share = dict(c.ensemble_.bag.explain('superb superb superb', 1, 50))
+    assert bool(share.get('superb superb'))==asked # it has learned those, too

@@ -96,6 +96,8 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         calibrate=True,          # Find a temperature on the held-out part?
         # Let a bag of words have a say? False: ULMFiT alone; `auto`: if it takes little beside the training
         bag_of_words:str|bool='auto',
+        # May it learn from sure answers about unlabelled texts? Where held-out ones gain by it, and without `max_time`
+        self_training=True,
         # Folder in which an interrupted `fit` finds its state again, if `random_state` is a number
         checkpoint_dir=None,
         arch='AWD_LSTM',         # Architecture: a name in `architectures`
@@ -130,7 +132,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         self._check_plan(classes, df.is_valid.any())
         self._train(df, more, classes, seed, start)
         self._calibrate(df[df.is_valid])
-        self._listen(df, valid is None or isinstance(valid, numbers.Real), seed)
+        self._listen(df, more, valid is None or isinstance(valid, numbers.Real), seed)
         self.seconds_ = time.monotonic()-start
         return self
 
@@ -486,7 +488,7 @@ def _calibrate(self:ULMFiTClassifier, held):
 
 # %% ../nbs/book/10_estimator.ipynb #es22lst1
 @patch
-def _listen(self:ULMFiTClassifier, df, refit, seed):
+def _listen(self:ULMFiTClassifier, df, more, refit, seed):
     "The bag of words' say, and the report"
     train,held = ((list(o.text), list(o.label)) for o in (df[~df.is_valid],df[df.is_valid]))
     kind = self.ensemble_.learners[0].dls.train_ds.tokenizer.tok.kind
@@ -495,7 +497,8 @@ def _listen(self:ULMFiTClassifier, df, refit, seed):
     both = list(zip(self.ensemble_.learners, [self._lms[d].encoder for d in self.directions_]))
     def knew(texts): return np.concatenate([summaries(clas, texts, enc) for clas,enc in both], 1)
     trust = .6 if self.pretrained_ else .3
-    self.report_ = hear(self.ensemble_, train, held, bag, refit, trust, features=knew)
+    more = more if self.self_training and self.max_time is None else ()
+    self.report_ = hear(self.ensemble_, train, held, bag, refit, trust, features=knew, unlabelled=more)
     if self.verbose and (o := advice(self.report_)): print(o)
 
 # %% ../nbs/book/10_estimator.ipynb #c5bb4ad5

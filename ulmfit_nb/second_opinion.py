@@ -17,7 +17,7 @@ from .ensemble import *
 
 # %% auto #0
 __all__ = ['accuracy_interval', 'suitable_bag', 'quick_to_count', 'has_learned', 'opinions_report', 'advice', 'summaries',
-           'probe', 'trust_by_probe', 'hear', 'report_rows', 'report_from']
+           'probe', 'trust_by_probe', 'confident', 'self_taught', 'hear', 'report_rows', 'report_from']
 
 # %% ../nbs/workshop/second_opinion.ipynb #so1wil
 def accuracy_interval(
@@ -156,6 +156,44 @@ def trust_by_probe(
     a,b = (w*mean_margin(o) for w,o in zip(mixing_weights(both, y), both))
     return float(max(trust, (trust*a/b)**.5))
 
+# %% ../nbs/workshop/second_opinion.ipynb #so7conf
+def confident(
+    ensemble, # With a bag of words that has a say
+    texts,    # Texts without labels, list of str
+    shares,   # How frequent each class is, (n_classes,)
+    sure=.8   # Both together must give a class at least this probability
+)->tuple:     # Texts, and the numbers of their classes
+    "Texts about which network and bag say the same and are sure"
+    p,shares = ensemble.networks_proba(texts),np.asarray(shares, float)
+    both,alone = ensemble.with_bag(p, texts).numpy(),ensemble.bag.log_proba(texts).argmax(1)
+    said,most = both.argmax(1),both.max(1)
+    ok = (most>=sure) & (said==alone) & (said==p.numpy().argmax(1))
+    there = np.flatnonzero(shares)
+    n = min((ok & (said==c)).sum()/shares[c] for c in there) # in all, with these shares
+    by_class = [np.flatnonzero(ok & (said==c)) for c in there]
+    rows = np.concatenate([o[np.argsort(-most[o])][:round(n*shares[c])] for c,o in zip(there, by_class)])
+    return [texts[i] for i in rows],said[rows]
+
+def self_taught(
+    ensemble,   # With a bag of words that has a say and learned from `train` alone
+    train,      # Texts, and the numbers of their classes
+    held,       # The same, of texts that neither has seen
+    unlabelled, # More texts, list of str
+    sure=.8,    # As for `confident`
+    most=5000   # So many of them are asked about
+)->tuple:       # Texts, and the numbers of their classes; none if they would not help
+    "What `confident` gives, if the held-out texts get better answers from a bag that learned from it, too"
+    (texts,y),(others,ys) = train,held
+    bag,p = ensemble.bag,ensemble.networks_proba(others)
+    def loss(): return -ensemble.with_bag(p, others).double().clamp(1e-12).log().numpy()[np.arange(len(ys)),ys].mean()
+    rows,before = np.random.default_rng(bag.seed).permutation(len(unlabelled))[:most],loss()
+    more,classes = confident(ensemble, [unlabelled[i] for i in rows], np.bincount(y)/len(y), sure)
+    if more:
+        bag.refit([*texts, *more], np.concatenate([y, classes]))
+        if loss()<before: return more,classes
+        bag.refit(texts, y)
+    return [],np.zeros(0, int)
+
 # %% ../nbs/workshop/second_opinion.ipynb #so5hearc
 def hear(
     ensemble,   # `Ensemble` of trained networks, which gets `bag` and weights
@@ -166,7 +204,8 @@ def hear(
     trust=.6,   # How much the networks are trusted at first, if the bag is trusted by 1
     n_check=500,# So many training texts tell whether the networks have learned anything
     features=None, # A function of a list of texts: what the encoders knew of them beforehand, such as by `summaries`
-    n_probe=1000 # So many training texts at most tell how much they knew
+    n_probe=1000, # So many training texts at most tell how much they knew
+    unlabelled=() # Texts without labels, for `self_taught`
 )->pd.DataFrame: # As by `opinions_report`
     "Let `bag` have a say in `ensemble`, and report how good each judge is"
     (texts,labels),(others,right) = train,held
@@ -191,7 +230,12 @@ def hear(
         if len(ys):
             says['bag of words'] = bag.log_proba(others).argmax(1)
             says['both'] = ensemble.with_bag(p, others).numpy().argmax(1)
-        if refit and len(ys): bag.refit([*texts, *others], np.concatenate([y, ys]))
+        more = [],[]
+        if len(unlabelled) and len(ys) and all(ensemble.weights):
+            more = self_taught(ensemble, (texts,y), (others,ys), list(unlabelled))
+        late = (others,ys) if refit else ([],[])
+        if len(more[0])+len(late[0]):
+            bag.refit([*texts, *more[0], *late[0]], np.concatenate([y, more[1], late[1]]).astype(int))
     return opinions_report(says, ys, cv, (int(np.bincount(y).max()),len(y)))
 
 def report_rows(
