@@ -203,11 +203,10 @@ def _check_params(self:ULMFiTClassifier):
     if not isinstance(self.directions, (list,tuple)) or tuple(self.directions) not in ok:
         raise ValueError(f"directions is {self.directions!r}; it can be ('fwd',), "
             "('bwd',) or ('fwd','bwd')")
-    if self.bag_of_words not in (True,False,'auto'):
-        raise ValueError(f"bag_of_words is {self.bag_of_words!r}; it can be True, False or "
-            "'auto'")
-    if self.bf16 not in (None,True,False,'auto'):
-        raise ValueError(f"bf16 is {self.bf16!r}; it can be True, False or 'auto'")
+    for k in ('bag_of_words','self_training','bf16'):
+        v,ok = getattr(self, k),(True,False) if k=='self_training' else (True,False,'auto')
+        if v not in ok and not (k=='bf16' and v is None):
+            raise ValueError(f"{k} is {v!r}; it can be {', '.join(map(repr, ok))}")
 
 # %% ../nbs/book/10_estimator.ipynb #a19311es
 @patch
@@ -370,6 +369,7 @@ def _new_lm(self:ULMFiTClassifier, path, texts, backwards, bs, seed):
     lm = self._precise(language_model_learner(dls, self.arch, drop_mult=drop_mult, num_sampled=self.num_sampled,
         **start))
     lm.model_dir = f'{_name(backwards)}_language_model'
+    lm.model.to(self._device()) # it is read there, even if it is not trained
     return lm,pre
 
 @patch
@@ -498,6 +498,7 @@ def _listen(self:ULMFiTClassifier, df, more, refit, seed):
     def knew(texts): return np.concatenate([summaries(clas, texts, enc) for clas,enc in both], 1)
     trust = .6 if self.pretrained_ else .3
     more = more if self.self_training and self.max_time is None else ()
+    knew = knew if len(self.classes_)<=100 else None # it would take minutes
     self.report_ = hear(self.ensemble_, train, held, bag, refit, trust, features=knew, unlabelled=more)
     if self.verbose and (o := advice(self.report_)): print(o)
 

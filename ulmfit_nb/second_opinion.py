@@ -115,11 +115,15 @@ def summaries(
     bs=128        # Texts that are read at once
 )->np.ndarray:    # (n_texts, as many as the pooling says)
     "What the poolings of `learn` make of each text, before the head says anything"
-    enc,head = learn.model[0],_with(learn.model[1], layers=nn.Identity())
-    model = _with(learn.model, **{'0':_with(enc, module=encoder or enc.module), '1':head})
-    reader = SimpleNamespace(model=model, loss_func=None, device=learn.device)
-    docs = list(learn._to_ids(list(texts), learn._pipeline()))
-    return TextClassifierLearner._read(reader, docs, bs, False).float().numpy()
+    texts,encoder = list(texts),encoder or learn.model[0].module
+    if not texts: raise ValueError('there are no texts to sum up')
+    enc,head = _with(learn.model[0], module=encoder),_with(learn.model[1], layers=nn.Identity())
+    reader = SimpleNamespace(model=_with(learn.model, **{'0':enc, '1':head}), loss_func=None, device=learn.device)
+    modes = [(o, o.training) for o in (*learn.model.modules(), *encoder.modules())]
+    reader.model.eval()
+    try: return TextClassifierLearner._read(reader, list(learn._to_ids(texts, learn._pipeline())), bs, False).numpy()
+    finally:
+        for o,training in modes: o.training = training
 
 # %% ../nbs/workshop/second_opinion.ipynb #so6pro
 def probe(
@@ -153,7 +157,8 @@ def trust_by_probe(
 )->float:   # At least `trust`
     "How much the networks should be trusted at first"
     both = probed,bag
-    a,b = (w*mean_margin(o) for w,o in zip(mixing_weights(both, y), both))
+    weights = mixing_weights(both, y, trust=(trust,1))
+    a,b = (w*mean_margin(o) for w,o in zip(weights, both))
     return float(max(trust, (trust*a/b)**.5))
 
 # %% ../nbs/workshop/second_opinion.ipynb #so7conf
@@ -169,6 +174,7 @@ def confident(
     said,most = both.argmax(1),both.max(1)
     ok = (most>=sure) & (said==alone) & (said==p.numpy().argmax(1))
     there = np.flatnonzero(shares)
+    if not len(texts): return [],said
     n = min((ok & (said==c)).sum()/shares[c] for c in there) # in all, with these shares
     by_class = [np.flatnonzero(ok & (said==c)) for c in there]
     rows = np.concatenate([o[np.argsort(-most[o])][:round(n*shares[c])] for c,o in zip(there, by_class)])
@@ -180,18 +186,23 @@ def self_taught(
     held,       # The same, of texts that neither has seen
     unlabelled, # More texts, list of str
     sure=.8,    # As for `confident`
-    most=5000   # So many of them are asked about
+    most=5000,  # So many of them are asked about
+    most_chars=5_000_000 # And so many characters, since a bag of words takes a few seconds for a million
 )->tuple:       # Texts, and the numbers of their classes; none if they would not help
-    "What `confident` gives, if the held-out texts get better answers from a bag that learned from it, too"
+    "What `confident` gives, if the held-out texts get clearly better answers from a bag that learned from it, too"
     (texts,y),(others,ys) = train,held
-    bag,p = ensemble.bag,ensemble.networks_proba(others)
-    def loss(): return -ensemble.with_bag(p, others).double().clamp(1e-12).log().numpy()[np.arange(len(ys)),ys].mean()
-    rows,before = np.random.default_rng(bag.seed).permutation(len(unlabelled))[:most],loss()
-    more,classes = confident(ensemble, [unlabelled[i] for i in rows], np.bincount(y)/len(y), sure)
+    bag,p,known = ensemble.bag,ensemble.networks_proba(others),{*texts, *others}
+    new = [o for o in dict.fromkeys(unlabelled) if o not in known]
+    some = [new[i] for i in np.random.default_rng(bag.seed).permutation(len(new))[:most]]
+    some = [o for o,n in zip(some, np.cumsum([len(o) for o in some])) if n<=most_chars]
+    more,classes = confident(ensemble, some, np.bincount(y)/len(y), sure)
+    def likely(): return ensemble.with_bag(p, others).double().clamp(1e-12).log().numpy()[np.arange(len(ys)),ys]
     if more:
+        before,was = likely(),{k:getattr(bag, k) for k in ('vectorizers','weights','bias')}
         bag.refit([*texts, *more], np.concatenate([y, classes]))
-        if loss()<before: return more,classes
-        bag.refit(texts, y)
+        gain = likely()-before
+        if gain.mean()>gain.std()/len(gain)**.5: return more,classes
+        vars(bag).update(was)
     return [],np.zeros(0, int)
 
 # %% ../nbs/workshop/second_opinion.ipynb #so5hearc
@@ -221,8 +232,9 @@ def hear(
         if features is not None:
             few = np.sort(np.random.default_rng(bag.seed).permutation(len(bag.rows))[:n_probe])
             rows = bag.rows[few]
-            probed = probe(features([texts[i] for i in rows]), y[rows], len(ensemble.labels))
-            trust = trust_by_probe(trust, probed, bag.held_out[few], y[rows])
+            knew = features([texts[i] for i in rows])
+            if np.isfinite(knew).all(): # else the encoder knows nothing
+                trust = trust_by_probe(trust, probe(knew, y[rows], len(ensemble.labels)), bag.held_out[few], y[rows])
         ensemble.listen(bag, others, right, trust)
         if not len(ys): ensemble.weights = tuple(mixing_weights((seen, bag.held_out), ys, trust=(trust,1)))
         if not has_learned(seen, y[some], class_weight=costs): ensemble.weights = 0.,1.
@@ -232,9 +244,9 @@ def hear(
             says['both'] = ensemble.with_bag(p, others).numpy().argmax(1)
         more = [],[]
         if len(unlabelled) and len(ys) and all(ensemble.weights):
-            more = self_taught(ensemble, (texts,y), (others,ys), list(unlabelled))
+            more = self_taught(ensemble, (texts,y), (others,ys), unlabelled)
         late = (others,ys) if refit else ([],[])
-        if len(more[0])+len(late[0]):
+        if len(late[0]):
             bag.refit([*texts, *more[0], *late[0]], np.concatenate([y, more[1], late[1]]).astype(int))
     return opinions_report(says, ys, cv, (int(np.bincount(y).max()),len(y)))
 
