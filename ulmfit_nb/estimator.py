@@ -206,7 +206,7 @@ def _check_params(self:ULMFiTClassifier):
     for k in ('bag_of_words','self_training','bf16'):
         v,ok = getattr(self, k),(True,False) if k=='self_training' else (True,False,'auto')
         if v not in ok and not (k=='bf16' and v is None):
-            raise ValueError(f"{k} is {v!r}; it can be {', '.join(map(repr, ok))}")
+            raise ValueError(f"{k} is {v!r}; it can be {', '.join(map(repr, ok[:-1]))} or {ok[-1]!r}")
 
 # %% ../nbs/book/10_estimator.ipynb #a19311es
 @patch
