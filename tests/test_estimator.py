@@ -516,7 +516,8 @@ def test_probe_reads_with_the_encoder_that_saw_no_label(df):
     assert np.allclose(scores, learn.predict_proba(texts, progress=False), atol=1e-5)
     assert all(torch.equal(v, before[k]) for k,v in learn.model.state_dict().items())
 
-@pytest.mark.parametrize('how,asked', [({}, True), ({'self_training':False}, False), ({'max_time':5}, False)])
+@pytest.mark.parametrize('how,asked', [({}, False), ({'self_training':True}, True),
+    ({'self_training':True, 'max_time':5}, False)])
 def test_unlabelled_texts_teach_the_bag_where_that_is_wanted(df, monkeypatch, how, asked):
     from ulmfit_nb import second_opinion
     seen = []

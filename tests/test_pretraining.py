@@ -256,3 +256,14 @@ def test_wrong_arguments(text, tmp_path):
     with pytest.raises(ValueError, match='other training|another training'):
         pt.pretrain(text, tmp_path/'a', **small)
         pt.pretrain(text, tmp_path/'a', **{**small, 'bs':4})
+
+@pytest.mark.parametrize('device,times', [('cpu', 2), ('cuda', 0)])
+def test_free_memory_goes_back_in_a_long_training(device, times, monkeypatch):
+    "Every 200 batches, on a CPU"
+    from types import SimpleNamespace
+    from ulmfit_nb.learner import TextLearner
+    seen,given = [],[]
+    monkeypatch.setattr(ck, 'trim_memory', lambda: given.append(len(seen)))
+    TextLearner.all_batches(SimpleNamespace(dl=range(450), device=torch.device(device),
+        one_batch=lambda i,b: seen.append(i)))
+    assert seen==list(range(450)) and given==[200,400][:times]

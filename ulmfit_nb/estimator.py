@@ -97,7 +97,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         # Let a bag of words have a say? False: ULMFiT alone; `auto`: if it takes little beside the training
         bag_of_words:str|bool='auto',
         # May it learn from sure answers about unlabelled texts? Where held-out ones gain by it, and without `max_time`
-        self_training=True,
+        self_training=False,
         # Folder in which an interrupted `fit` finds its state again, if `random_state` is a number
         checkpoint_dir=None,
         arch='AWD_LSTM',         # Architecture: a name in `architectures`
@@ -494,12 +494,12 @@ def _listen(self:ULMFiTClassifier, df, more, refit, seed):
     kind = self.ensemble_.learners[0].dls.train_ds.tokenizer.tok.kind
     wanted = self.bag_of_words is True or self.bag_of_words and quick_to_count(train[0])
     bag = suitable_bag(train[0], kind, self._costs(self.classes_), seed) if wanted else None
-    both = list(zip(self.ensemble_.learners, [self._lms[d].encoder for d in self.directions_]))
-    def knew(texts): return np.concatenate([summaries(clas, texts, enc) for clas,enc in both], 1)
-    trust = .6 if self.pretrained_ else .3
-    more = more if self.self_training and self.max_time is None else ()
-    knew = knew if len(self.classes_)<=100 else None # it would take minutes
-    self.report_ = hear(self.ensemble_, train, held, bag, refit, trust, features=knew, unlabelled=more)
+    def knew(texts): return np.concatenate([summaries(o, texts, self._lms[d].encoder)
+        for d,o in zip(self.directions_, self.ensemble_.learners)], 1)
+    # with hundreds of classes a probe would take minutes
+    self.report_ = hear(self.ensemble_, train, held, bag, refit, .6 if self.pretrained_ else .3,
+        features=knew if len(self.classes_)<=100 else None,
+        unlabelled=more if self.self_training and self.max_time is None else ())
     if self.verbose and (o := advice(self.report_)): print(o)
 
 # %% ../nbs/book/10_estimator.ipynb #c5bb4ad5

@@ -132,6 +132,7 @@ def probe(
     n_classes, # How many classes there are
     Cs=(1e-4,1e-3,1e-2,1e-1,1), # Strengths to choose from
     n_folds=5, # Of the cross-validation
+    class_weight=None, # What an error costs, as in scikit-learn; keys are numbers of classes
     seed=42    # Of the folds
 )->np.ndarray: # Log-probabilities, (n_texts, n_classes)
     "What a logistic regression on `features` says of texts that it has not learned from"
@@ -139,8 +140,10 @@ def probe(
     for C in Cs:
         said = np.full((len(y), n_classes), -np.log(n_classes))
         for train,test in label_folds(y, n_folds, seed):
-            if len(np.unique(y[train]))==1: continue
-            m = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=300)).fit(features[train], y[train])
+            if len(there := np.unique(y[train]))==1: continue
+            costs = {k:class_weight[k] for k in there} if isinstance(class_weight, dict) else class_weight
+            m = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=300, class_weight=costs))
+            m.fit(features[train], y[train])
             log_p = np.full((len(test), n_classes), -9.)
             log_p[:,m.classes_] = np.log(m.predict_proba(features[test]).clip(1e-9))
             said[test] = log_softmax(log_p, 1)
@@ -234,7 +237,8 @@ def hear(
             rows = bag.rows[few]
             knew = features([texts[i] for i in rows])
             if np.isfinite(knew).all(): # else the encoder knows nothing
-                trust = trust_by_probe(trust, probe(knew, y[rows], len(ensemble.labels)), bag.held_out[few], y[rows])
+                probed = probe(knew, y[rows], len(ensemble.labels), class_weight=bag.class_weight)
+                trust = trust_by_probe(trust, probed, bag.held_out[few], y[rows])
         ensemble.listen(bag, others, right, trust)
         if not len(ys): ensemble.weights = tuple(mixing_weights((seen, bag.held_out), ys, trust=(trust,1)))
         if not has_learned(seen, y[some], class_weight=costs): ensemble.weights = 0.,1.
