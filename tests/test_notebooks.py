@@ -14,7 +14,10 @@ sys.exit(not ok)
 
 def run_nb(path):
     "The finished process that ran `path` in a Python of its own, in the notebook's folder"
-    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
+    # the environment isn't activated: a kernel's PATH need not have its commands
+    here = os.path.realpath(os.path.dirname(sys.executable))
+    places = [o for o in os.environ['PATH'].split(os.pathsep) if os.path.realpath(o)!=here]
+    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg', PATH=os.pathsep.join(places))
     if imdb := find_data('imdb'):
         env.setdefault('ULMFIT_IMDB', str(imdb)) # pages that use real reviews take them where they are found
     return subprocess.run([sys.executable, '-c', run_one, path.name, *skip_flags], cwd=path.parent, env=env,
