@@ -5,11 +5,11 @@ seven tasks in three languages.
 
 FOLDER holds `imdb` (train) and `small` as JSON lines. A quarter of each task's training texts is asked about (of IMDb a
 fifth of the films), the labelled ones are a sample of the rest. One `fit` gives three of the four answers. The rival is
-tuned by cross-validation on the labelled texts. Every finished job is a line of the log; a run that was stopped goes
-on, and two that are started with the same log share the jobs."""
+tuned by cross-validation on the labelled texts; Korean has a second one, of characters. Every finished job is a line of
+the log; a run that was stopped goes on, and two that are started with the same log share the jobs."""
 from functools import partial
 from runs import Log, imdb_part, parser, use_threads
-from training import tfidf_lr
+from training import char_tfidf_lr, tfidf_lr
 
 tasks = dict(sst2='sst2_train', trec='trec_train', sms='sms_spam', sentences='sentences', germeval='germeval2018_train',
     nsmc='nsmc_ko_train', imdb=None)
@@ -25,9 +25,13 @@ def load(folder, name):
         df = split_texts(df.reset_index(drop=True), .25, seed=5)
     return df[~df.is_valid],df[df.is_valid]
 
-def rival(few, test):
-    m = tfidf_lr(list(few.text), list(few.label), cv=3 if len(few)<=100 else 5)
+def rival(few, test, make=tfidf_lr):
+    m = make(list(few.text), list(few.label), cv=3 if len(few)<=100 else 5)
     return dict(accuracy=float(m.score(list(test.text), list(test.label))))
+
+def rivals(how):
+    "The rivals that a task asks for: where words are cut into pieces, strings of characters as well"
+    return {'TF-IDF + LR':tfidf_lr, **({'characters + LR':char_tfidf_lr} if how.get('tokenizer')=='subword' else {})}
 
 def ours(few, test, seed, how):
     from ulmfit_nb.estimator import ULMFiTClassifier
@@ -40,17 +44,38 @@ def ours(few, test, seed, how):
         report=clf.report_.accuracy.round(4).to_dict(), fit_seconds=round(clf.seconds_, 1))
 
 def report(rows):
-    "Means over the seeds, and the gain over TF-IDF + LR"
+    "Means over the seeds, and the gain over the better rival"
     gains = []
     for task,n in dict.fromkeys((o['task'],o['n']) for o in rows):
-        got = {k:[o for o in rows if (o['task'],o['n'],o['method'])==(task,n,k)] for k in ('TF-IDF + LR','default')}
-        if not all(got.values()): continue
+        got = {}
+        for o in rows:
+            if (o['task'],o['n'])==(task,n): got.setdefault(o['method'], []).append(o)
+        ours_ = got.pop('default', None)
+        if not (got and ours_): continue
         def mean(o, k='accuracy'): return sum(r[k] for r in o)/len(o)
-        a,b = mean(got['TF-IDF + LR']),mean(got['default'])
+        name,a = max(((k,mean(o)) for k,o in got.items()), key=lambda o: o[1])
+        b = mean(ours_)
         gains.append(b-a)
-        print(f"{task:10}{n:6}  default {b:.3f}  alone {mean(got['default'], 'alone'):.3f}  "
-            f"bag {mean(got['default'], 'bag'):.3f}  TF-IDF + LR {a:.3f}  gain {b-a:+.3f}")
+        print(f"{task:10}{n:6}  default {b:.3f}  alone {mean(ours_, 'alone'):.3f}  bag {mean(ours_, 'bag'):.3f}  "
+            f"{name} {a:.3f}  gain {b-a:+.3f}")
     if gains: print(f'mean gain {sum(gains)/len(gains):+.4f}, worst {min(gains):+.4f}, {len(gains)} cells')
+
+def compare(log, load, tasks, ns, seeds, n_test, settings):
+    "Each task with each number of labels and each seed: the rivals, then the default. `load(task)` gives two parts"
+    from ulmfit_nb.texts import stratified_sample
+    jobs = []
+    for n in ns:
+        for seed in seeds:
+            for name in tasks:
+                train,test = load(name)
+                if len(test)>n_test: test = stratified_sample(test, n_test, seed=0)
+                if n>len(train): continue
+                few = stratified_sample(train, n, seed=seed).sample(frac=1, random_state=seed)
+                key = dict(task=name, n=n, seed=seed, test=len(test))
+                how = settings.get(name, {})
+                jobs += [(partial(rival, few, test, make), dict(key, method=k)) for k,make in rivals(how).items()]
+                jobs.append((partial(ours, few, test, seed, how), dict(key, method='default')))
+    log.run_all(jobs)
 
 def main(args=None):
     p = parser(__doc__, out='nbs/logs/second_opinion.jsonl', threads=1)
@@ -62,20 +87,7 @@ def main(args=None):
     a = p.parse_args(args)
     use_threads(a.threads)
     log = Log(a.out)
-    if a.report: return report(log.rows)
-    from ulmfit_nb.texts import stratified_sample
-    jobs = []
-    for n in a.n:
-        for seed in a.seeds:
-            for name in a.tasks:
-                train,test = load(a.folder, name)
-                if len(test)>a.test: test = stratified_sample(test, a.test, seed=0)
-                if n>len(train): continue
-                few = stratified_sample(train, n, seed=seed).sample(frac=1, random_state=seed)
-                key = dict(task=name, n=n, seed=seed, test=len(test))
-                jobs.append((partial(rival, few, test), dict(key, method='TF-IDF + LR')))
-                jobs.append((partial(ours, few, test, seed, settings.get(name, {})), dict(key, method='default')))
-    log.run_all(jobs)
+    if not a.report: compare(log, partial(load, a.folder), a.tasks, a.n, a.seeds, a.test, settings)
     report(log.rows)
 
 if __name__=='__main__': main()

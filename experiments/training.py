@@ -94,6 +94,12 @@ def tfidf_lr(texts, labels, **kw):
         logisticregression__C=[.3,1,3,10,30,100])
     return tuned(make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=2000)), grid, texts, labels, **kw)
 
+def char_tfidf_lr(texts, labels, **kw):
+    "TF-IDF of strings of characters, within words, with logistic regression"
+    grid = dict(tfidfvectorizer__ngram_range=[(1,2),(1,3),(1,4)], logisticregression__C=[.3,1,3,10,30,100])
+    vec = TfidfVectorizer(analyzer='char_wb', sublinear_tf=True)
+    return tuned(make_pipeline(vec, LogisticRegression(max_iter=2000)), grid, texts, labels, **kw)
+
 def nb_lr(texts, labels, **kw):
     "NB-LR: logistic regression on word and word-pair features weighted by naive Bayes; two classes"
     grid = dict(countvectorizer__ngram_range=[(1,2),(1,3)], nbweights__alpha=[.3,1.],

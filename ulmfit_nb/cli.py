@@ -443,6 +443,8 @@ def predict(
         raise typer.BadParameter('many files, or a scheduler, need --file and --out: a folder', param_hint='--out')
     if out and not many and out.suffix not in ('.csv','.jsonl'):
         raise typer.BadParameter(f'{out}: .csv and .jsonl can be written', param_hint='--out')
+    # PyTorch keeps what it prepared for each shape of a batch, for 1,024 shapes: hundreds of MB over a long file
+    if file: os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '64')
     texts,text_col = [_as_text(o) for o in texts or []],_as_text(text_col)
     for o in texts:
         if Path(o).suffix and os.path.isfile(o):
