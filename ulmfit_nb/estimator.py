@@ -379,11 +379,13 @@ def _fit_lm(self:ULMFiTClassifier, lm, pre, history, budget):
     if not self.lm_epochs: return
     def watch(name, stage): return [history, *self._keep(name), *budget.limit(f'{d} {stage}')]
     rate = 1e-2 if not pre else 2e-3 if _large(lm) else 8e-3
+    begin = None if pre else {k:v.clone() for k,v in lm.model.state_dict().items()}
     with _quiet(lm, self.verbose):
         if pre:
             lm.fit_one_cycle(1, 2e-2, cbs=watch('head', 'head'))
             lm.unfreeze()
         lm.fit_one_cycle(self.lm_epochs, self.lm_lr or rate, cbs=watch('all', 'language model'))
+        if not (pre or lm.beats_frequencies()): lm.model.load_state_dict(begin)
 
 # %% ../nbs/book/10_estimator.ipynb #es22bud1
 @patch
@@ -408,8 +410,7 @@ def _budget(self:ULMFiTClassifier, lm, pre, df, texts, bs, start):
 def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed, history, budget, slower=1):
     "The classifier of one direction, on the encoder of `lm`"
     set_seed(seed+1, reproducible=True)
-    backwards,held = lm.dls.backwards,bool(df.is_valid.any())
-    tok = lm.dls.train_ds.tokenizer
+    backwards,held,tok = lm.dls.backwards,bool(df.is_valid.any()),lm.dls.train_ds.tokenizer
     blocks = TextBlock.from_df('text', vocab=lm.vocab, backwards=backwards, tok=tok.tok,
         rules=tok.rules),CategoryBlock(vocab=classes.tolist(), sort=False)
     dblock = DataBlock(blocks, get_x=ColReader('text'), get_y=ColReader('label'), splitter=ColSplitter('is_valid'))

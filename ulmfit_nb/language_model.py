@@ -6,7 +6,7 @@
 from __future__ import annotations
 import inspect
 from pathlib import Path
-import torch
+import numpy as np, torch
 from fastcore.all import *
 from fastai.basics import DataLoaders, Learner, distrib_barrier, get_model
 from fastai.callback.schedule import *
@@ -27,8 +27,8 @@ from .learner import *
 from .pretrained import *
 
 # %% auto #0
-__all__ = ['LMLearner', 'word_sampler', 'check_vocab', 'arch_and_pretrained', 'learner_args', 'language_model_learner', 'NoItem',
-           'empty_dls', 'load_language_model']
+__all__ = ['LMLearner', 'word_sampler', 'check_vocab', 'arch_and_pretrained', 'learner_args', 'language_model_learner',
+           'frequency_loss', 'NoItem', 'empty_dls', 'load_language_model']
 
 # %% ../nbs/book/05_language_model.ipynb #103b2a3f
 @patch
@@ -191,6 +191,25 @@ def language_model_learner(
         learn.load_pretrained(*(at/f'{o}.{end}' for o,end in zip(pretrained_fnames, ['pth','pkl'])))
     elif folder: learn.load_pretrained(folder)
     return learn
+
+# %% ../nbs/book/05_language_model.ipynb #lm22frq1
+def frequency_loss(
+    seen,   # Documents whose words are counted: ids, (n_tokens,) each
+    docs,   # Documents whose words are guessed
+    n_vocab # Entries of the vocabulary
+)->float:   # Mean over the tokens of `docs`, in nats
+    "The loss of somebody who knows how frequent each word is, and nothing else"
+    seen,docs = (np.concatenate([np.asarray(d) for d in o]) for o in (seen,docs))
+    counts = np.bincount(seen, minlength=n_vocab)+1
+    return float(-np.log(counts/counts.sum())[docs].mean())
+
+@patch
+def beats_frequencies(self:LMLearner,
+    margin=.02 # The loss must be lower by at least this share
+)->bool:
+    "Does the model guess the validation texts clearly better than `frequency_loss`?"
+    with self.no_bar(), self.no_logging(): loss = self.validate()[0]
+    return bool(loss < (1-margin)*frequency_loss(self.dls.train.docs, self.dls.valid.docs, len(self.vocab)))
 
 # %% ../nbs/book/05_language_model.ipynb #e20d45cb
 class NoItem(str):
