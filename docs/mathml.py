@@ -17,7 +17,8 @@ def block(self, node):
     "One line of display mathematics per `\\qquad`, so that a narrow page can break there"
     from docutils import nodes
     parts = [o for o in re.split(r'\\qquad', node.astext()) if o.strip()]
-    self.body.append(self.starttag(node, 'div', CLASS='math-block', tabindex='0') + ''.join(f'<span>{mathml(o, "block")}</span>'
+    start = self.starttag(node, 'div', CLASS='math-block', tabindex='0')
+    self.body.append(start + ''.join(f'<span>{mathml(o, "block")}</span>'
         for o in parts) + '</div>')
     raise nodes.SkipNode
 

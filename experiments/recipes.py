@@ -12,6 +12,7 @@ from runs import Log, parser, use_threads
 from second_opinion import load, tasks
 
 recipes = dict(
+    high=dict(lrs=(2e-2,2e-2,2e-2,2e-2), div=1.3),
     scratch=dict(lrs=(2e-2,1e-2,1e-2,1e-2), div=1.3), # as it is
     flat=dict(lrs=(2e-2,1e-2,5e-3,5e-3), div=1.3),
     middle=dict(lrs=(2e-2,1e-2,5e-3,5e-3), div=2.6),

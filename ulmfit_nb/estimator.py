@@ -71,7 +71,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         bs:int|None=None,        # Batch size; default: by the number of texts and the device
         # Epochs of the language model; 0: none. A pretrained one has one epoch more at the start, frozen
         lm_epochs=4,
-        # Learning rate of the language model; default 2e-3 fine-tuning, 8e-3 if small, 1e-2 from random weights
+        # Of the language model; default 2e-3 fine-tuning, 8e-3 if small, 5e-3 from random weights, 1e-2 if tiny
         lm_lr:float|None=None,
         # Language model: compare with so many words drawn by lot (a number or `auto`), not with all; None: with all
         num_sampled:int|str|None='auto',
@@ -378,7 +378,7 @@ def _fit_lm(self:ULMFiTClassifier, lm, pre, history, budget):
     history.now = dict(direction=d, stage='language model')
     if not self.lm_epochs: return
     def watch(name, stage): return [history, *self._keep(name), *budget.limit(f'{d} {stage}')]
-    rate = 1e-2 if not pre else 2e-3 if _large(lm) else 8e-3
+    rate = (2e-3 if _large(lm) else 8e-3) if pre else 1e-2 if getattr(lm.encoder, 'n_hid', 0)<200 else 5e-3
     begin = None if pre else {k:v.clone() for k,v in lm.model.state_dict().items()}
     with _quiet(lm, self.verbose):
         if pre:
