@@ -498,7 +498,7 @@ def _listen(self:ULMFiTClassifier, df, more, refit, seed):
     def knew(texts): return np.concatenate([summaries(o, texts, self._lms[d].encoder)
         for d,o in zip(self.directions_, self.ensemble_.learners)], 1)
     # with hundreds of classes a probe would take minutes
-    self.report_ = hear(self.ensemble_, train, held, bag, refit, .6 if self.pretrained_ else .3,
+    self.report_ = hear(self.ensemble_, train, held, bag, refit, .6 if self.pretrained_ else .1,
         features=knew if len(self.classes_)<=100 else None,
         unlabelled=more if self.self_training and self.max_time is None else ())
     if self.verbose and (o := advice(self.report_)): print(o)
