@@ -1,5 +1,5 @@
 "ULMFiTClassifier as scikit-learn, other processes, and careless people use it"
-import io, json, os, pickle, re, shutil, signal, subprocess, sys, time
+import io, json, os, pickle, re, shutil, signal, subprocess, sys, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
@@ -472,6 +472,16 @@ def test_no_one_reads_without_order(df):
     "Little text at a high rate: the language model is worse than frequencies, and isn't used"
     c,none = (quick(lm_epochs=o, lm_lr=.5, bag_of_words=False).fit(df.text, df.label) for o in (2,0))
     assert np.array_equal(c.predict_proba(df.text), none.predict_proba(df.text))
+
+def test_a_probe_that_stops_early_warns_nobody(monkeypatch):
+    from ulmfit_nb import second_opinion
+    from sklearn.linear_model import LogisticRegression
+    stopped = lambda **kw: LogisticRegression(**{**kw, 'max_iter':1})
+    monkeypatch.setattr(second_opinion, 'LogisticRegression', stopped)
+    X = np.random.default_rng(0).normal(size=(60,5))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert second_opinion.probe(X, (X[:,0]>0).astype(int), 2).shape==(60,2)
 
 def test_time_is_said_before_a_long_training(df, monkeypatch, capsys):
     "and that the steps were timed changes nothing"

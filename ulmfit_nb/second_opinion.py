@@ -4,8 +4,9 @@
 
 # %% ../nbs/workshop/second_opinion.ipynb #so0imp
 from __future__ import annotations
-import copy, numpy as np, pandas as pd
+import copy, warnings, numpy as np, pandas as pd
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -143,7 +144,9 @@ def probe(
             if len(there := np.unique(y[train]))==1: continue
             costs = {k:class_weight[k] for k in there} if isinstance(class_weight, dict) else class_weight
             m = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=300, class_weight=costs))
-            m.fit(features[train], y[train])
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', ConvergenceWarning) # it is good enough by then
+                m.fit(features[train], y[train])
             log_p = np.full((len(test), n_classes), -9.)
             log_p[:,m.classes_] = np.log(m.predict_proba(features[test]).clip(1e-9))
             said[test] = log_softmax(log_p, 1)
