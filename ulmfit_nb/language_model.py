@@ -209,6 +209,7 @@ def beats_frequencies(self:LMLearner,
 )->bool:
     "Does the model guess the validation texts clearly better than `frequency_loss`?"
     with self.no_bar(), self.no_logging(): loss = self.validate()[0]
+    if loss is None: return False # there was a single token
     return bool(loss < (1-margin)*frequency_loss(self.dls.train.docs, self.dls.valid.docs, len(self.vocab)))
 
 # %% ../nbs/book/05_language_model.ipynb #e20d45cb
