@@ -12,7 +12,7 @@ ok,secs = test_nb(sys.argv[1], skip_flags=sys.argv[2:])
 sys.exit(not ok)
 '''
 
-def run_nb(path):
+def run_nb(path, skip=skip_flags, **more):
     "The finished process that ran `path` in a Python of its own, in the notebook's folder"
     # the environment isn't activated: a kernel's PATH need not have its commands
     here = os.path.realpath(os.path.dirname(sys.executable))
@@ -20,7 +20,7 @@ def run_nb(path):
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg', PATH=os.pathsep.join(places))
     if imdb := find_data('imdb'):
         env.setdefault('ULMFIT_IMDB', str(imdb)) # pages that use real reviews take them where they are found
-    return subprocess.run([sys.executable, '-c', run_one, path.name, *skip_flags], cwd=path.parent, env=env,
+    return subprocess.run([sys.executable, '-c', run_one, path.name, *skip], cwd=path.parent, env=env|more,
         capture_output=True, text=True, timeout=1200)
 
 each = pytest.mark.parametrize('path', nbs, ids=lambda o: o.stem)
@@ -29,6 +29,15 @@ each = pytest.mark.parametrize('path', nbs, ids=lambda o: o.stem)
 def test_runs(path):
     r = run_nb(path)
     assert r.returncode==0, f'{path.name} fails:\n{r.stdout[-2000:]}\n{r.stderr[-8000:]}'
+
+@pytest.mark.slow
+def test_benchmarks_measure(tmp_path):
+    "All of the page, on bundled sentences, and it writes what it measured"
+    path = next(o for o in nbs if o.stem=='benchmarks')
+    r = run_nb(path, ['slow','cuda'], ULMFIT_IMDB='', ULMFIT_BENCHMARKS_OUT=str(tmp_path/'out.jsonl'))
+    assert r.returncode==0, f'{r.stdout[-2000:]}\n{r.stderr[-8000:]}'
+    rows = [json.loads(o) for o in (tmp_path/'out.jsonl').read_text().splitlines()]
+    assert len(rows)==7 and all(o['times']>0 for o in rows)
 
 def test_a_notebook_that_fails_is_seen(tmp_path):
     "What `test_runs` relies on: an assertion that fails, fails; a cell with a flag is not run"
