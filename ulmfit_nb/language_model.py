@@ -199,7 +199,7 @@ def frequency_loss(
     n_vocab # Entries of the vocabulary
 )->float:   # Mean over the tokens of `docs`, in nats
     "The loss of somebody who knows how frequent each word is, and nothing else"
-    seen,docs = (np.concatenate([np.asarray(d) for d in o]) for o in (seen,docs))
+    seen,docs = (torch.cat([torch.as_tensor(d) for d in o]).cpu().numpy() for o in (seen,docs))
     counts = np.bincount(seen, minlength=n_vocab)+1
     return float(-np.log(counts/counts.sum())[docs].mean())
 
