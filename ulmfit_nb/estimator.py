@@ -71,7 +71,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         bs:int|None=None,        # Batch size; default: by the number of texts and the device
         # Epochs of the language model; 0: none. A pretrained one has one epoch more at the start, frozen
         lm_epochs=4,
-        # Of the language model; default 2e-3 fine-tuning, 8e-3 if small; from random weights 5e-3, tiny 1e-2
+        # Rate of the language model: 2e-3 fine-tuning, 8e-3 if small; from random weights 5e-3, tiny 1e-2
         lm_lr:float|None=None,
         # Language model: compare with so many words drawn by lot (a number or `auto`), not with all; None: with all
         num_sampled:int|str|None='auto',
