@@ -173,22 +173,26 @@ def local_links(text, names):
         text)
     return re.sub(r'!\[([^]]*)\]\([./]*docs/ulmfit\.svg\)', lambda m: draw.figure(draw.stages, ''), text)
 
+measured_on = dict(sst2='film reviews, a sentence each', sentences='reviews, a sentence each',
+    products='product reviews, a sentence each', editorials='editorials, a sentence each', tweets='tweets, their mood',
+    trec='questions', sms='text messages, spam or not', spam='mails, spam or not', imdb='long film reviews',
+    germeval='German tweets', nsmc='Korean film reviews', chinese='Chinese reviews')
+
 def results():
-    "A table of what was measured with few labels: where ULMFiT wins, and where not"
+    "A table of what was measured with few labels, where it wins and where not, and a sentence that counts"
     import pandas as pd
-    from ulmfit_nb.measurements import measured
-    few = pd.DataFrame(measured('few_labels')).dropna(subset='accuracy').astype({'n':int})
-    own = few[few.method=='pretrained + language model']
-    few = pd.concat([few, own.assign(accuracy=own.with_bag, method='both')])
-    mean = 100*few.pivot_table(index=['data','n'], columns='method', values='accuracy')
-    names = dict(imdb='film reviews (IMDb)', trec='questions (TREC-6)')
-    ways = {'pretrained + language model':'ULMFiT alone', 'both':'as it is by default', 'TF-IDF + LR':'bag of words'}
-    def cells(row):
-        best = max(row[o] for o in ways)
-        return ' | '.join(f"**{row[o]:.1f}**" if row[o]==best else f'{row[o]:.1f}' for o in ways)
-    lines = [f"| texts | labels | {' | '.join(ways.values())} |", '|---|---|---|---|---|',
-        *(f'| {names[d]} | {n:,} | {cells(row)} |' for (d,n),row in mean.iterrows())]
-    return '\n'.join(lines)
+    from ulmfit_nb.measurements import beside_rival, measured
+    won = pd.concat([beside_rival(measured(o)) for o in ('second_opinion','elsewhere')])
+    def cell(at):
+        if at not in won.index: return ''
+        a,b = (f'{won.loc[at, o]:.1f}' for o in ('rival','default'))
+        return f'**{a}** · {b}' if float(a)>float(b) else f'{a} · **{b}**' if a!=b else f'{a} · {b}'
+    ns = sorted(won.index.unique('n'))
+    lines = [f"| texts | {' | '.join(f'{n:,} labels' for n in ns)} |", '|---'*(1+len(ns))+'|',
+        *(f"| {name} | {' | '.join(cell((k,n)) for n in ns)} |" for k,name in measured_on.items())]
+    said = (f'{len(won)} comparisons: {won.gain.mean():+.1f} points on average, ahead in {(won.gain>0).sum()}, the worst '
+        f'{won.gain.min():+.1f}.').replace('-', '−')
+    return '\n'.join([said, '', *lines])
 
 def run_line(path):
     "How to run the notebook `path`"

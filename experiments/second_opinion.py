@@ -45,20 +45,10 @@ def ours(few, test, seed, how):
 
 def report(rows):
     "Means over the seeds, and the gain over the better rival"
-    gains = []
-    for task,n in dict.fromkeys((o['task'],o['n']) for o in rows):
-        got = {}
-        for o in rows:
-            if (o['task'],o['n'])==(task,n): got.setdefault(o['method'], []).append(o)
-        ours_ = got.pop('default', None)
-        if not (got and ours_): continue
-        def mean(o, k='accuracy'): return sum(r[k] for r in o)/len(o)
-        name,a = max(((k,mean(o)) for k,o in got.items()), key=lambda o: o[1])
-        b = mean(ours_)
-        gains.append(b-a)
-        print(f"{task:10}{n:6}  default {b:.3f}  alone {mean(ours_, 'alone'):.3f}  bag {mean(ours_, 'bag'):.3f}  "
-            f"{name} {a:.3f}  gain {b-a:+.3f}")
-    if gains: print(f'mean gain {sum(gains)/len(gains):+.4f}, worst {min(gains):+.4f}, {len(gains)} cells')
+    from ulmfit_nb.measurements import beside_rival
+    if not rows: return
+    won = beside_rival(rows)
+    print(f'{won.round(1)}\nmean gain {won.gain.mean():+.2f}, worst {won.gain.min():+.2f}, {len(won)} cells')
 
 def compare(log, load, tasks, ns, seeds, n_test, settings):
     "Each task with each number of labels and each seed: the rivals, then the default. `load(task)` gives two parts"

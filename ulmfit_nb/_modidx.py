@@ -1095,6 +1095,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'ulmfit_nb/losses.py')},
             'ulmfit_nb.measurements': { 'ulmfit_nb.measurements._folder': ( 'workshop/measurements.html#_folder',
                                                                             'ulmfit_nb/measurements.py'),
+                                        'ulmfit_nb.measurements.beside_rival': ( 'workshop/measurements.html#beside_rival',
+                                                                                 'ulmfit_nb/measurements.py'),
                                         'ulmfit_nb.measurements.measured': ( 'workshop/measurements.html#measured',
                                                                              'ulmfit_nb/measurements.py')},
             'ulmfit_nb.metrics': { 'ulmfit_nb.metrics.History': ('workshop/metrics.html#history', 'ulmfit_nb/metrics.py'),

@@ -4,12 +4,12 @@
 
 # %% ../nbs/workshop/measurements.ipynb #me000003
 from __future__ import annotations
-import json
+import json, pandas as pd
 from importlib import resources
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['measured']
+__all__ = ['measured', 'beside_rival']
 
 # %% ../nbs/workshop/measurements.ipynb #me000008
 def _folder():
@@ -28,3 +28,19 @@ def measured(
         raise ValueError(f"there is no log {name!r}; there are {', '.join(names)}. experiments/README.md in the source "
             'says how each is made')
     return [json.loads(o) for o in (_folder()/f'{name}.jsonl').read_text(encoding='utf8').splitlines()]
+
+# %% ../nbs/workshop/measurements.ipynb #me000012
+def beside_rival(
+    log, # Rows of a log such as `second_opinion`: task, n, seed, method, accuracy; `alone` and `bag` of the default
+)->pd.DataFrame: # Percent, by task and number of labels; columns rival, alone, bag, default, gain (points), draws
+    "The default estimator beside the better of its rivals: means over the draws that all methods have"
+    rows = {}
+    for at,g in pd.DataFrame(log).groupby(['task','n'], sort=False):
+        acc = g.pivot(index='seed', columns='method', values='accuracy').dropna()
+        if 'default' not in acc or acc.shape[1]<2 or acc.empty: continue
+        ours = g[g.method=='default'].set_index('seed').loc[acc.index]
+        res = 100*pd.Series(dict(rival=acc.drop(columns='default').mean().max(), alone=ours.alone.mean(),
+            bag=ours.bag.mean(), default=ours.accuracy.mean()))
+        rows[at] = dict(res, gain=res['default']-res['rival'], draws=len(acc))
+    index = pd.MultiIndex.from_tuples(rows, names=['task','n'])
+    return pd.DataFrame(list(rows.values()), index, ['rival','alone','bag','default','gain','draws'])

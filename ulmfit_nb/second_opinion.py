@@ -97,10 +97,12 @@ def advice(
     if max(u, b)<=most:
         return (f'Neither ULMFiT ({u:.0%}) nor a bag of words ({b:.0%}) beats always answering the '
             f"largest class ({most:.0%}): more labels are needed, or the texts don't say it.")
-    if b>report.high['ULMFiT']:
-        return (f'Of the labelled texts a bag of words alone has {b:.0%} right, ULMFiT alone {u:.0%}: '
-            'of the two the bag is the better choice here, and takes moments.')
-    return ''
+    if b<=report.high['ULMFiT']: return ''
+    said = f'Of the labelled texts ULMFiT alone has {u:.0%} right, a bag of words alone {b:.0%}'
+    both,high = (report.loc['both', o] if 'both' in report.index else 0. for o in ('accuracy','high'))
+    if both: said += f', both together {both:.0%}'
+    end = 'does most of the work here' if both>=b else f"is {'as good' if high>=b else 'better'} here, and takes moments"
+    return f'{said}: the bag of words {end}.'
 
 # %% ../nbs/workshop/second_opinion.ipynb #so6sum
 def _with(module, /, **parts):
