@@ -190,8 +190,8 @@ def results():
     ns = sorted(won.index.unique('n'))
     lines = [f"| texts | {' | '.join(f'{n:,} labels' for n in ns)} |", '|---'*(1+len(ns))+'|',
         *(f"| {name} | {' | '.join(cell((k,n)) for n in ns)} |" for k,name in measured_on.items())]
-    said = (f'{len(won)} comparisons: {won.gain.mean():+.1f} points on average, ahead in {(won.gain>0).sum()}, the worst '
-        f'{won.gain.min():+.1f}.').replace('-', '−')
+    said = (f'{len(won)} comparisons: {won.gain.mean():+.1f} points on average, ahead in {(won.gain>0).sum()}, '
+        f'the worst {won.gain.min():+.1f}.').replace('-', '−')
     return '\n'.join([said, '', *lines])
 
 def run_line(path):

@@ -31,16 +31,17 @@ def measured(
 
 # %% ../nbs/workshop/measurements.ipynb #me000012
 def beside_rival(
-    log, # Rows of a log such as `second_opinion`: task, n, seed, method, accuracy; `alone` and `bag` of the default
-)->pd.DataFrame: # Percent, by task and number of labels; columns rival, alone, bag, default, gain (points), draws
-    "The default estimator beside the better of its rivals: means over the draws that all methods have"
+    log, # Rows of a log such as that of `second_opinion`
+)->pd.DataFrame: # Percent by task and number of labels; gain in points; how many draws
+    "The default estimator beside its best rival: means over the draws that all have"
     rows = {}
     for at,g in pd.DataFrame(log).groupby(['task','n'], sort=False):
-        acc = g.pivot(index='seed', columns='method', values='accuracy').dropna()
+        acc = 100*g.pivot(index='seed', columns='method', values='accuracy').dropna()
         if 'default' not in acc or acc.shape[1]<2 or acc.empty: continue
         ours = g[g.method=='default'].set_index('seed').loc[acc.index]
-        res = 100*pd.Series(dict(rival=acc.drop(columns='default').mean().max(), alone=ours.alone.mean(),
-            bag=ours.bag.mean(), default=ours.accuracy.mean()))
-        rows[at] = dict(res, gain=res['default']-res['rival'], draws=len(acc))
+        rival,won = acc.drop(columns='default').mean().max(),acc['default'].mean()
+        alone,bag = 100*ours[['alone','bag']].mean()
+        rows[at] = rival,alone,bag,won,won-rival,len(acc)
     index = pd.MultiIndex.from_tuples(rows, names=['task','n'])
-    return pd.DataFrame(list(rows.values()), index, ['rival','alone','bag','default','gain','draws'])
+    columns = ['rival','alone','bag','default','gain','draws']
+    return pd.DataFrame(list(rows.values()), index, columns)

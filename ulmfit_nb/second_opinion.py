@@ -101,8 +101,8 @@ def advice(
     said = f'Of the labelled texts ULMFiT alone has {u:.0%} right, a bag of words alone {b:.0%}'
     both,high = (report.loc['both', o] if 'both' in report.index else 0. for o in ('accuracy','high'))
     if both: said += f', both together {both:.0%}'
-    end = 'does most of the work here' if both>=b else f"is {'as good' if high>=b else 'better'} here, and takes moments"
-    return f'{said}: the bag of words {end}.'
+    if both>=b: return said+': the bag of words does most of the work here.'
+    return said+f": the bag of words is {'as good' if high>=b else 'better'} here, and takes moments."
 
 # %% ../nbs/workshop/second_opinion.ipynb #so6sum
 def _with(module, /, **parts):
