@@ -11,12 +11,16 @@ ini.read(root/'settings.ini', encoding='utf8')
 cfg = ini['DEFAULT']
 suffix = '_requirements'
 
+def no_log(folder, names):
+    "Models that a measurement left beside its log"
+    return [o for o in names if (Path(folder)/o).is_file() and not o.endswith('.jsonl')]
+
 class WithLogs(build_py):
     "What was measured lies beside the notebooks, and an installed package has a copy"
     def run(self):
         super().run()
         if not self.editable_mode:
-            copytree(root/'nbs'/'logs', Path(self.build_lib)/'ulmfit_nb'/'data'/'logs', dirs_exist_ok=True)
+            copytree(root/'nbs'/'logs', Path(self.build_lib)/'ulmfit_nb'/'data'/'logs', dirs_exist_ok=True, ignore=no_log)
 
 setup(
     cmdclass={'build_py':WithLogs},

@@ -5,18 +5,26 @@ from packaging.requirements import Requirement
 from conftest import root
 from test_project import settings
 
+@pytest.fixture(scope='module')
+def src(tmp_path_factory):
+    "A copy of the project, in which a measurement has left a model beside its log"
+    src = tmp_path_factory.mktemp('src')/'ulmfit-nb'
+    left_out = shutil.ignore_patterns('.git', '.venv*', '.whl*', 'build', '_build', '_proc', 'dist',
+        '*.egg-info', '__pycache__', '.pytest_cache', '.hypothesis', 'models')
+    shutil.copytree(root, src, ignore=left_out)
+    (src/'nbs'/'logs'/'a_run').mkdir()
+    (src/'nbs'/'logs'/'a_run'/'weights.safetensors').write_bytes(b'many')
+    return src
+
 def sh(*args, **kw):
     r = subprocess.run(args, capture_output=True, text=True, **kw)
     assert r.returncode==0, f"{' '.join(map(str,args))}\n{r.stdout[-3000:]}\n{r.stderr[-3000:]}"
     return r.stdout
 
 @pytest.fixture(scope='module')
-def dist(tmp_path_factory):
+def dist(src, tmp_path_factory):
     "A folder with the sdist, and the wheel that is built from it"
-    src,out = tmp_path_factory.mktemp('src')/'ulmfit-nb',tmp_path_factory.mktemp('dist')
-    left_out = shutil.ignore_patterns('.git', '.venv*', '.whl*', 'build', '_build', '_proc', 'dist',
-        '*.egg-info', '__pycache__', '.pytest_cache', '.hypothesis', 'models')
-    shutil.copytree(root, src, ignore=left_out)
+    out = tmp_path_factory.mktemp('dist')
     sh(sys.executable, '-m', 'build', '--no-isolation', '--outdir', out, src)
     return out
 
@@ -59,6 +67,13 @@ def test_wheel_holds_the_package_alone(wheel):
         (root/'nbs'/'logs').rglob('*.jsonl')}
     assert names==here|logs and len(logs)>5
     assert 'ulmfit_nb/data/sentences.jsonl.xz' in names
+
+def test_only_logs_come_from_beside_the_notebooks(dist, src, tmp_path):
+    "Built from a checkout directly, as `pip install .` does: a sdist leaves them out beforehand"
+    sh(sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', tmp_path, cwd=src)
+    got = {o.relative_to(tmp_path/'ulmfit_nb'/'data'/'logs') for o in (tmp_path/'ulmfit_nb'/'data'/'logs').rglob('*')}
+    logs = root/'nbs'/'logs'
+    assert {o for o in got if o.suffix}=={o.relative_to(logs) for o in logs.rglob('*.jsonl')}
 
 def test_sdist_can_be_tested(dist):
     sdist, = dist.glob('*.tar.gz')
