@@ -289,8 +289,10 @@ def build_pages(model):
     import api, cards
     boxes = live.make(out/'extra'/'live', model)
     nbs = processed()
-    heads = {page_name(k):headings(nb) for k,nb in nbs.items()}
     names = {k:set(api.entries(k)) for k in api.modules}
+    # `predict` in a text is a learner's method, which nbdev takes for the command of that name
+    methods = {o.split('.')[1] for k in names.values() for o in k if '.' in o}
+    heads = {page_name(k):headings(nb)-methods for k,nb in nbs.items()}
     made,at = {'index.md'},{o.name:o for o in notebooks()}
     for name,nb in nbs.items():
         made_of = page(at[name], nb, names.get(page_name(name), ()), heads, boxes)
