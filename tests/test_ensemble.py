@@ -1,8 +1,11 @@
 "Both directions: averaged, calibrated, signed on disk, loaded by another process"
 import json, os, subprocess, sys
+from types import SimpleNamespace
 import numpy as np, pytest, torch
 from fastai.basics import set_seed
+from scipy.special import log_softmax
 from ulmfit_nb.awd_lstm import AWD_LSTM
+from ulmfit_nb.bag_of_words import mix
 from ulmfit_nb.batching import TextDataLoaders
 from ulmfit_nb.classifier import load_classifier, text_classifier_learner
 from ulmfit_nb.ensemble import *
@@ -178,3 +181,25 @@ def test_a_member_is_a_folder_inside(pair, tmp_path):
     (folder/'ensemble.json').write_text(json.dumps({**signed, 'sha256':_signature(signed)}))
     for load in Ensemble.load,load_classifier:
         with pytest.raises(ValueError, match='is no ensemble'): load(folder)
+
+# A bag of words beside networks that know little
+
+def test_luck_with_few_texts_does_not_silence_the_bag():
+    """Networks from random weights are right by luck in some samples of 50 held-out texts: the mixture is no worse
+    than the bag for it, whichever sample it was"""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 4000)
+    noise,other = rng.normal(size=(2, len(y)))
+    def log_probs(x): return log_softmax(np.stack([-x, x], 1), 1)
+    network,bag = log_probs(.5*(.4*(2*y-1)+.3*noise+.95*other)),log_probs(.5*(.7*(2*y-1)+noise))
+    def right(opinion, i): return (opinion[i].argmax(1)==y[i]).mean()
+    assert right(network, slice(None))<.7<.75<right(bag, slice(None))
+    stub = SimpleNamespace(many=False, labels=[0,1], ys=torch.tensor,
+        networks_proba=lambda i: torch.tensor(network[i]).exp())
+    counts = SimpleNamespace(n_classes=2, log_proba=lambda i: bag[i])
+    gains = []
+    for _ in range(200):
+        held,rest = np.split(rng.permutation(len(y)), [50])
+        weights = Ensemble.listen(stub, counts, held.tolist(), y[held], trust=.1).weights
+        gains.append(right(mix((network, bag), weights), rest)-right(bag, rest))
+    assert min(gains)>-.005 and np.mean(gains)>0, (min(gains), np.mean(gains))

@@ -227,8 +227,9 @@ def listen(self:Ensemble,
     self.bag,self.weights = bag,(.5,.5)
     if not len(texts): return self
     p = self.networks_proba(texts).double().clamp(1e-12, 1).log().numpy()
+    spread = min(1, (trust/.6)**.5) # whoever is trusted little needs more proof
     self.weights = tuple(mixing_weights((p, bag.log_proba(list(texts))), self.ys(labels).numpy(),
-        trust=(trust,1)))
+        spread, trust=(trust,1)))
     return self
 
 def saved_bag(
