@@ -31,7 +31,7 @@ def times():
 
 def cell_for(path, seconds):
     "The source of the cell for the notebook at `path`"
-    said = f'Takes at most {in_words(seconds)} on one core. ' if seconds else ''
+    said = f'Takes at most {in_words(seconds)} on one core.\n# ' if seconds else ''
     more = f'[{extras[path.stem]}]' if path.stem in extras else ''
     return template.format(time=said, extras=more)
 
