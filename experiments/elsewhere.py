@@ -54,6 +54,6 @@ def load(folder, name):
     return df[~df.is_valid],df[df.is_valid]
 
 def main(args=None):
-    run(args, __doc__, 'nbs/logs/elsewhere.jsonl', [*rated,'chinese','spam'], [100,500,2000], load, settings)
+    run(args, __doc__, 'nbs/logs/elsewhere.jsonl', [*rated,'chinese','spam'], [100,500], load, settings)
 
 if __name__=='__main__': main()
