@@ -94,6 +94,11 @@ def toc():
     return [l.strip() for o in re.findall(r'```\{toctree\}(.*?)```', text, re.S) for l in o.splitlines() if l.strip()
         and l[0]!=':']
 
+@pytest.mark.parametrize('name', ['generation','classifier','ensemble'])
+def test_a_method_is_no_command(name, built):
+    "`predict` in a text is the learner's, although the command line and the server have functions of such names"
+    assert not re.findall(r'href="(?:cli|serving)\.html#(?:predict|generate|listen)"', content(built, name))
+
 def test_every_notebook_is_in_the_table_of_contents():
     assert not {page_name(o) for o in notebooks()} - set(toc())
     assert len(toc())==len(set(toc()))
