@@ -6,6 +6,7 @@
 from __future__ import annotations
 import warnings, numpy as np
 from fastcore.basics import patch
+from itertools import product
 from pathlib import Path
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
@@ -22,18 +23,20 @@ __all__ = ['views', 'vectorizer', 'label_folds', 'BagOfWords', 'mean_margin', 'm
 # %% ../nbs/workshop/bag_of_words.ipynb #eaef81e3
 views = dict(word=dict(analyzer='word', ngram_range=(1,2),
     token_pattern=r'\w+|[^\w\s]+'),
-    char=dict(analyzer='char_wb', ngram_range=(1,5)))
+    char=dict(analyzer='char_wb'))
 
 # %% ../nbs/workshop/bag_of_words.ipynb #804daa3c
 def vectorizer(
     view,            # `word` or `char`
     vocabulary=None, # Entries, list of str; default: to be found by `fit`
-    max_features=None# Keep the most frequent entries only
+    max_features=None,# Keep the most frequent entries only
+    run=5            # Longest run of characters
 )->TfidfVectorizer:
     """scikit-learn's TF-IDF over the words and pairs, or over the runs of characters, of
     a text"""
+    longest = dict(ngram_range=(1,run)) if view=='char' else {}
     return TfidfVectorizer(sublinear_tf=True, vocabulary=vocabulary,
-        max_features=max_features, dtype=np.float32, **views[view])
+        max_features=max_features, dtype=np.float32, **views[view], **longest)
 
 # %% ../nbs/workshop/bag_of_words.ipynb #f6bf9b96
 def label_folds(
@@ -58,18 +61,19 @@ class BagOfWords:
         most=3000,             # So many texts are enough to find the strength
         max_features=200_000,  # Entries of each view at most
         class_weight=None,     # What an error costs, as in scikit-learn; keys are numbers of classes
-        seed=42                # Of the folds
+        seed=42,               # Of the folds
+        runs=(5,)              # Longest runs of characters to choose from
     ):
         self.views,self.Cs,self.n_folds = tuple(views),tuple(Cs),n_folds
         self.most,self.max_features,self.seed = most,max_features,seed
-        self.class_weight = class_weight
+        self.class_weight,self.runs,self.run = class_weight,tuple(runs),runs[0]
 
     def fit(self,
         texts,    # List of str
         y,        # Numbers of the classes, (n_texts,)
         n_classes # How many classes there are
     )->BagOfWords:
-        "Find the strength, then learn from all texts; returns itself"
+        "Find strength and runs, then learn from all texts; returns itself"
         y = np.asarray(y)
         rows = np.random.default_rng(self.seed).permutation(len(y))[:self.most]
         self.n_classes,self.rows = n_classes,np.sort(rows)
@@ -101,7 +105,8 @@ def _entries(v, texts):
 @patch
 def _learn(self:BagOfWords, texts, y, C, features=None):
     if features is None:
-        self.vectorizers = [vectorizer(o, max_features=self.max_features) for o in self.views]
+        self.vectorizers = [vectorizer(o, max_features=self.max_features, run=self.run)
+            for o in self.views]
         features = sparse.hstack([_entries(o, texts) for o in self.vectorizers]).tocsr()
     there = np.unique(y)
     self.weights = np.zeros((self.n_classes, features.shape[1]), np.float32)
@@ -126,17 +131,20 @@ def _features(self:BagOfWords, texts): return sparse.hstack([o.transform(texts) 
 
 @patch
 def _cross_validate(self:BagOfWords, texts, y):
-    "Log-probabilities of texts that were not seen, (n_texts, n_classes), for the best `C`, which is kept"
-    res = {C:np.full((len(y), self.n_classes), -np.log(self.n_classes)) for C in self.Cs}
-    for train,test in label_folds(y, self.n_folds, self.seed):
+    """Log-probabilities of texts that were not seen, (n_texts, n_classes), for the best pair
+    of `run` and `C`, which is kept"""
+    res = {o:np.full((len(y), self.n_classes), -np.log(self.n_classes))
+        for o in product(self.runs, self.Cs)}
+    folds = label_folds(y, self.n_folds, self.seed)
+    for self.run,(train,test) in product(self.runs, folds):
         seen,other = [texts[i] for i in train],[texts[i] for i in test]
         features = unseen = None
         for C in self.Cs:
             features = self._learn(seen, y[train], C, features)
             if unseen is None: unseen = self._features(other)
-            res[C][test] = log_softmax(unseen@self.weights.T+self.bias, 1)
-    self.C = max(self.Cs, key=lambda C: res[C][np.arange(len(y)),y].mean())
-    return res[self.C]
+            res[self.run,C][test] = log_softmax(unseen@self.weights.T+self.bias, 1)
+    self.run,self.C = max(res, key=lambda o: res[o][np.arange(len(y)),y].mean())
+    return res[self.run,self.C]
 
 # %% ../nbs/workshop/bag_of_words.ipynb #deb3dc2c
 @patch
@@ -196,10 +204,12 @@ def save(self:BagOfWords,
     with atomic_path(folder/'bag_of_words.safetensors') as tmp:
         save_file({k:np.ascontiguousarray(v) for k,v in arrays.items()}, tmp)
     settings = dict(views=list(self.views), Cs=list(self.Cs), n_folds=self.n_folds, most=self.most,
-        max_features=self.max_features, seed=self.seed, class_weight=self.class_weight)
+        max_features=self.max_features, seed=self.seed, class_weight=self.class_weight,
+        runs=list(self.runs))
     if isinstance(self.class_weight, dict): settings['class_weight'] = list(self.class_weight.items())
     words = {k:v.get_feature_names_out().tolist() for k,v in zip(self.views, self.vectorizers)}
-    meta = dict(kind='bag_of_words', settings=settings, n_classes=self.n_classes, C=self.C, entries=words)
+    meta = dict(kind='bag_of_words', settings=settings, n_classes=self.n_classes, C=self.C, run=self.run,
+        entries=words)
     write_meta(folder/'bag_of_words.json', meta, [folder/'bag_of_words.safetensors'])
 
 @patch(cls_method=True)
@@ -219,11 +229,11 @@ def load(cls:BagOfWords,
         if arrays['weights'].shape!=(meta['n_classes'],n):
             raise ValueError(f"{folder} has weights of shape {arrays['weights'].shape}, but "
                 f"{meta['n_classes']} classes and {n} entries")
-        res.n_classes,res.C = meta['n_classes'],meta['C']
+        res.n_classes,res.C,res.run = meta['n_classes'],meta['C'],meta.get('run', 5)
         for k in ('weights','bias','held_out','rows'): setattr(res, k, arrays[k])
         res.vectorizers = []
         for k in res.views:
-            v = vectorizer(k, meta['entries'][k])
+            v = vectorizer(k, meta['entries'][k], run=res.run)
             v.idf_ = arrays[f'{k}_idf']
             res.vectorizers.append(v)
         return res

@@ -398,8 +398,8 @@ schemas = dict(language_model=_of_models, classifier={**_of_models, **_head},
     corpus={'format':int, 'n_docs':int, 'n_tokens':int, 'fingerprint':(str,None), 'tokenizer':(dict,None),
         'vocab':[str], 'counts':[int], 'files':([str],None), 'shards?':[dict],
         'contents?':{str:dict}, 'signed?':str},
-    bag_of_words={'kind':str, 'settings':dict, 'n_classes':int, 'C':(float,[float],None), 'entries':{str:[str]},
-        'contents?':{str:dict}, 'signed?':str})
+    bag_of_words={'kind':str, 'settings':dict, 'n_classes':int, 'C':(float,[float],None),
+        'run?':int, 'entries':{str:[str]}, 'contents?':{str:dict}, 'signed?':str})
 
 def read_meta(
     fname,    # JSON file written by `save_weights` or `write_manifest`

@@ -38,13 +38,15 @@ def suitable_bag(
     kind='word',       # Kind of the network's tokenizer
     class_weight=None, # What an error costs: None, `balanced`, or a number for each class
     seed=42,           # Of the folds
-    much=5_000_000     # With more characters than this, words alone
+    much=5_000_000     # With more characters than this, words alone, or runs of one length
 )->BagOfWords:         # Not fitted yet
     "A bag of words that suits `texts`"
-    views = ('char',) if kind!='word' else ('word','char') if sum(map(len, texts))<=much else ('word',)
+    few,pieces = sum(map(len, texts))<=much,kind!='word'
+    views = ('char',) if pieces else ('word','char') if few else ('word',)
     costs = class_weight if class_weight is None or isinstance(class_weight, str) else dict(
         enumerate(np.asarray(class_weight).tolist()))
-    return BagOfWords(views, class_weight=costs, seed=seed)
+    return BagOfWords(views, class_weight=costs, seed=seed,
+        runs=(2,3,5) if pieces and few else (5,))
 
 def quick_to_count(
     texts,          # List of str
