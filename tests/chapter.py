@@ -31,7 +31,7 @@ for o in (WordTokenizer, SubwordTokenizer, CharTokenizer, Tokenizer, Numericaliz
 # 3 files
 files = get_text_files(path, folders=['train','test','unsup'])
 txt = files[0].open(encoding='utf8').read()
-assert len(files)>=500 and len(txt[:75])==75
+assert len(files)>=250 and len(txt[:75])==75
 
 # 4 word tokens
 spacy = WordTokenizer()
