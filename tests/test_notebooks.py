@@ -1,41 +1,53 @@
 "Every notebook runs, is clean, shows its results, and exports to the modules that are there"
-import json, os, shutil, subprocess, sys
+import atexit, functools, json, os, select, shutil, subprocess, sys, tempfile
+from pathlib import Path
 import pytest
 from conftest import find_data, notebooks, root
 
-nbs = notebooks()
+here,nbs = Path(__file__).parent,notebooks()
 skip_flags = ['slow', 'data', 'cuda']
-run_one = '''
-import sys
-from nbdev.test import test_nb
-ok,secs = test_nb(sys.argv[1], skip_flags=sys.argv[2:])
-sys.exit(not ok)
-'''
 
-def run_nb(path, skip=skip_flags, **more):
-    "The finished process that ran `path` in a Python of its own, in the notebook's folder"
+@functools.cache
+def server():
+    "Of this process: the large libraries are imported once for all its notebooks"
+    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
+    res = subprocess.Popen([sys.executable, here/'notebook_server.py'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=env, text=True)
+    atexit.register(res.kill)
+    return res
+
+def run_nb(path, skip=skip_flags, seconds=1200, **more):
+    "Exit status of a process that ran `path` in the notebook's folder, and what it said"
     # the environment isn't activated: a kernel's PATH need not have its commands
-    here = os.path.realpath(os.path.dirname(sys.executable))
-    places = [o for o in os.environ['PATH'].split(os.pathsep) if os.path.realpath(o)!=here]
+    commands = os.path.realpath(os.path.dirname(sys.executable))
+    places = [o for o in os.environ['PATH'].split(os.pathsep) if os.path.realpath(o)!=commands]
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg', PATH=os.pathsep.join(places))
     if imdb := find_data('imdb'):
         env.setdefault('ULMFIT_IMDB', str(imdb)) # pages that use real reviews take them where they are found
-    return subprocess.run([sys.executable, '-c', run_one, path.name, *skip], cwd=path.parent, env=env|more,
-        capture_output=True, text=True, timeout=1200)
+    with tempfile.TemporaryDirectory() as d:
+        job = dict(path=str(path.absolute()), skip=skip, env=env|more, out=f'{d}/said')
+        server().stdin.write(json.dumps(job)+'\n')
+        server().stdin.flush()
+        ended,said = select.select([server().stdout], [], [], seconds)[0],Path(f'{d}/said')
+        status = int(server().stdout.readline()) if ended else f'still running after {seconds} s'
+        if not ended:
+            server().kill()
+            server.cache_clear()
+        return status,said.read_text(encoding='utf8', errors='replace') if said.exists() else ''
 
 each = pytest.mark.parametrize('path', nbs, ids=lambda o: o.stem)
 
 @each
 def test_runs(path):
-    r = run_nb(path)
-    assert r.returncode==0, f'{path.name} fails:\n{r.stdout[-2000:]}\n{r.stderr[-8000:]}'
+    status,said = run_nb(path)
+    assert status==0, f'{path.name} fails:\n{said[-10000:]}'
 
 @pytest.mark.slow
 def test_benchmarks_measure(tmp_path):
     "All of the page, on bundled sentences, and it writes what it measured"
     path = next(o for o in nbs if o.stem=='benchmarks')
-    r = run_nb(path, ['slow','cuda'], ULMFIT_IMDB='', ULMFIT_BENCHMARKS_OUT=str(tmp_path/'out.jsonl'))
-    assert r.returncode==0, f'{r.stdout[-2000:]}\n{r.stderr[-8000:]}'
+    status,said = run_nb(path, ['slow','cuda'], ULMFIT_IMDB='', ULMFIT_BENCHMARKS_OUT=str(tmp_path/'out.jsonl'))
+    assert status==0, said[-10000:]
     rows = [json.loads(o) for o in (tmp_path/'out.jsonl').read_text().splitlines()]
     assert len(rows)==7 and all(o['times']>0 for o in rows)
 
@@ -46,7 +58,7 @@ def test_a_notebook_that_fails_is_seen(tmp_path):
     def nb(*srcs): return dict(cells=[cell(o) for o in srcs], metadata=meta, nbformat=4, nbformat_minor=4)
     for name,n,want in (('bad',1,1),('good',2,0)):
         (tmp_path/f'{name}.ipynb').write_text(json.dumps(nb('a = 2', f'assert a=={n}', '#| slow\nassert False')))
-        assert run_nb(tmp_path/f'{name}.ipynb').returncode==want
+        assert run_nb(tmp_path/f'{name}.ipynb')[0]==want
 
 @each
 def test_shows_results(path):
