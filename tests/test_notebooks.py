@@ -1,5 +1,5 @@
 "Every notebook runs, is clean, shows its results, and exports to the modules that are there"
-import atexit, functools, json, os, select, shutil, subprocess, sys, tempfile
+import atexit, functools, json, os, select, shutil, signal, subprocess, sys, tempfile
 from pathlib import Path
 import pytest
 from conftest import find_data, notebooks, root
@@ -12,9 +12,14 @@ def server():
     "Of this process: the large libraries are imported once for all its notebooks"
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
     res = subprocess.Popen([sys.executable, here/'notebook_server.py'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env=env, text=True)
-    atexit.register(res.kill)
+        env=env, text=True, start_new_session=True)
+    atexit.register(end, res)
     return res
+
+def end(server):
+    "It and the notebook that it runs"
+    if server.poll() is None: os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 def run_nb(path, skip=skip_flags, seconds=1200, **more):
     "Exit status of a process that ran `path` in the notebook's folder, and what it said"
@@ -31,7 +36,7 @@ def run_nb(path, skip=skip_flags, seconds=1200, **more):
         ended,said = select.select([server().stdout], [], [], seconds)[0],Path(f'{d}/said')
         status = int(server().stdout.readline()) if ended else f'still running after {seconds} s'
         if not ended:
-            server().kill()
+            end(server())
             server.cache_clear()
         return status,said.read_text(encoding='utf8', errors='replace') if said.exists() else ''
 
@@ -52,13 +57,16 @@ def test_benchmarks_measure(tmp_path):
     assert len(rows)==7 and all(o['times']>0 for o in rows)
 
 def test_a_notebook_that_fails_is_seen(tmp_path):
-    "What `test_runs` relies on: an assertion that fails, fails; a cell with a flag is not run"
+    "What `test_runs` relies on: an assertion that fails, fails; a cell with a flag is not run; a page may not hang"
     meta = dict(kernelspec=dict(name='python3', display_name='python3', language='python'))
     def cell(src): return dict(cell_type='code', metadata={}, outputs=[], execution_count=None, source=src)
     def nb(*srcs): return dict(cells=[cell(o) for o in srcs], metadata=meta, nbformat=4, nbformat_minor=4)
     for name,n,want in (('bad',1,1),('good',2,0)):
         (tmp_path/f'{name}.ipynb').write_text(json.dumps(nb('a = 2', f'assert a=={n}', '#| slow\nassert False')))
         assert run_nb(tmp_path/f'{name}.ipynb')[0]==want
+    (tmp_path/'long.ipynb').write_text(json.dumps(nb('import time', 'time.sleep(99)')))
+    assert 'still running' in run_nb(tmp_path/'long.ipynb', seconds=1)[0]
+    assert run_nb(tmp_path/'good.ipynb')[0]==0
 
 @each
 def test_shows_results(path):
