@@ -1,5 +1,5 @@
 "Every notebook runs, is clean, shows its results, and exports to the modules that are there"
-import atexit, functools, json, os, select, shutil, signal, subprocess, sys, tempfile
+import atexit, functools, json, os, re, select, shutil, signal, subprocess, sys, tempfile
 from pathlib import Path
 import pytest
 from conftest import find_data, notebooks, root
@@ -67,6 +67,21 @@ def test_a_notebook_that_fails_is_seen(tmp_path):
     (tmp_path/'long.ipynb').write_text(json.dumps(nb('import time', 'time.sleep(99)')))
     assert 'still running' in run_nb(tmp_path/'long.ipynb', seconds=1)[0]
     assert run_nb(tmp_path/'good.ipynb')[0]==0
+
+@each
+def test_leads_with_a_result(path):
+    "An output, a table or a drawing comes before much is explained, and before a function is defined"
+    said = 0
+    for c in json.loads(path.read_text(encoding='utf8'))['cells']:
+        text = ''.join(c['source'])
+        if c['cell_type']=='markdown':
+            if '|---' in text or '<svg' in text: break
+            said += 0 if text.startswith('# ') else len(text)
+        elif '#| export' in text:
+            assert not re.search(r'^(class|def) ', text, re.M), f'defines before it shows: {text[:80]}'
+        elif c['outputs'] and '#| hide' not in text: break
+    else: raise AssertionError('shows nothing')
+    assert said<=850, f'{said} characters of explanation come before the first result'
 
 @each
 def test_shows_results(path):
