@@ -343,7 +343,7 @@ def has_long_word(
     return len(t)>n and max(map(len, t.split()), default=0)>n
 
 class Cutter:
-    "The tokens that spaCy's tokenizer `tk` makes, in time that grows with the length of a text, whatever its characters are"
+    "The tokens that spaCy's tokenizer `tk` makes, in time that grows with the length of a text of any characters"
     def __init__(self,
         tk,          # spaCy's tokenizer
         max_look=500 # How far to look into a word where spaCy's patterns don't say it
