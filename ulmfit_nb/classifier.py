@@ -190,7 +190,7 @@ def pooled(self:SentenceEncoder,
 class PoolingLinearClassifier(nn.Module):
     "Scores of each class from a pooled document, and twice the encoder's activations for AR and TAR"
     def __init__(self,
-        dims:list,          # Sizes from the pooled input, such as 3*n_hid, over hidden layers to the number of classes
+        dims:list,          # Sizes from the pooled input, such as 3*n_hid, to the number of classes
         ps:list,            # Dropout before each linear layer, one fewer than `dims`
         bptt:int=None,      # For fastai's signature: the last token is found wherever it stands
         y_range:tuple=None, # (low, high) of a target that is a number, reached by a sigmoid
@@ -272,7 +272,7 @@ def check_steps(
     per_step=None, # Arguments for single steps, by their number
     kwargs=()      # Names of arguments for all steps
 ):
-    "What would only be noticed in a later step, when others have been trained"
+    "An error for what would otherwise be noticed only in a later step, when others have been trained"
     odd = [o for o in epochs if not _is_count(o)]
     if odd: raise ValueError(f'epochs is {epochs}; {odd[0]!r} is no whole number, 0 or more')
     if not any(epochs): raise ValueError(f'epochs is {epochs}, so nothing would be trained')

@@ -218,7 +218,7 @@ def listen(self:Ensemble,
     bag,        # A fitted `BagOfWords`, its classes in the order of `labels`
     texts:list, # Texts that neither the networks nor the bag have seen
     labels:list, # Their labels
-    trust=.6    # How much the networks are trusted at first, if the bag is trusted by 1
+    trust=.6    # How much the networks are trusted at first, if the trust in the bag is 1
 )->Ensemble:    # Itself
     "Let a bag of words have a say"
     if self.many: raise ValueError('a bag of words gives one label to a text, but here a text has several')

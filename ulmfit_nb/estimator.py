@@ -73,7 +73,7 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         lm_epochs=4,
         # Rate of the language model: 2e-3 fine-tuning, 8e-3 if small; from random weights 5e-3, tiny 1e-2
         lm_lr:float|None=None,
-        # Language model: compare with so many words drawn by lot (a number or `auto`), not with all; None: with all
+        # Language model: compare with this many words drawn by lot (a number or `auto`), not with all; None: with all
         num_sampled:int|str|None='auto',
         # Multiplies the language model's dropouts; default 0.3 fine-tuning, 0.1 from random weights
         lm_drop_mult:float|None=None,
@@ -227,7 +227,7 @@ def _check_place(self:ULMFiTClassifier):
 # %% ../nbs/book/10_estimator.ipynb #4e8e821b
 @patch
 def _check_plan(self:ULMFiTClassifier, classes, held):
-    "What would only be noticed after the language model has been trained"
+    "An error for what would otherwise be noticed only after the language model has been trained"
     for k in ('epochs','lrs'):
         v = getattr(self, k)
         if v is not None and (not hasattr(v, '__len__') or len(v)!=4):

@@ -171,7 +171,7 @@ def language_model_learner(
     backwards:bool=None,    # Reading direction; default, and only sensible value: the data's
     pretrained=True,        # True for the default model, a name, a folder, or False
     pretrained_fnames=None, # Names of weights that `save` wrote, and of a pickled vocabulary, below `path/model_dir`
-    num_sampled='auto',     # Training loss: compare with so many words drawn by lot, not with all; None: with all
+    num_sampled='auto',     # Training loss: compare with this many words drawn by lot, not with all; None: with all
     **kwargs
 )->LMLearner:
     "An `LMLearner` for `dls`, pretrained if weights are found"
