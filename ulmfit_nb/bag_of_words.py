@@ -27,10 +27,10 @@ views = dict(word=dict(analyzer='word', ngram_range=(1,2),
 
 # %% ../nbs/workshop/bag_of_words.ipynb #804daa3c
 def vectorizer(
-    view,            # `word` or `char`
-    vocabulary=None, # Entries, list of str; default: to be found by `fit`
-    max_features=None,# Keep the most frequent entries only
-    run=5            # Longest run of characters
+    view,              # `word` or `char`
+    vocabulary=None,   # Entries, list of str; default: to be found by `fit`
+    max_features=None, # Keep the most frequent entries only
+    run=5              # Longest run of characters
 )->TfidfVectorizer:
     """scikit-learn's TF-IDF over the words and pairs, or over the runs of characters, of
     a text"""
