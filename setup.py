@@ -1,7 +1,7 @@
 "Everything about the package that is not code, read from settings.ini"
 from configparser import ConfigParser
 from pathlib import Path
-from shutil import copytree
+from shutil import copyfile
 from setuptools import setup, find_packages
 from setuptools.command.build_py import build_py
 
@@ -11,16 +11,16 @@ ini.read(root/'settings.ini', encoding='utf8')
 cfg = ini['DEFAULT']
 suffix = '_requirements'
 
-def no_log(folder, names):
-    "Models that a measurement left beside its log"
-    return [o for o in names if (Path(folder)/o).is_file() and not o.endswith('.jsonl')]
-
 class WithLogs(build_py):
     "What was measured lies beside the notebooks, and an installed package has a copy"
     def run(self):
         super().run()
         if not self.editable_mode:
-            copytree(root/'nbs'/'logs', Path(self.build_lib)/'ulmfit_nb'/'data'/'logs', dirs_exist_ok=True, ignore=no_log)
+            logs,here = root/'nbs'/'logs',Path(self.build_lib)/'ulmfit_nb'/'data'/'logs'
+            for o in logs.rglob('*.jsonl'): # and no model or lock that a measurement left beside its log
+                to = here/o.relative_to(logs)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                copyfile(o, to)
 
 setup(
     cmdclass={'build_py':WithLogs},

@@ -7,12 +7,12 @@ from test_project import settings
 
 @pytest.fixture(scope='module')
 def src(tmp_path_factory):
-    "A copy of the project, in which a measurement has left a model beside its log"
+    "A copy of the project, in which a measurement has left a model and its locks beside its log"
     src = tmp_path_factory.mktemp('src')/'ulmfit-nb'
     left_out = shutil.ignore_patterns('.git', '.venv*', '.whl*', 'build', '_build', '_proc', 'dist',
         '*.egg-info', '__pycache__', '.pytest_cache', '.hypothesis', 'models')
     shutil.copytree(root, src, ignore=left_out)
-    (src/'nbs'/'logs'/'a_run').mkdir()
+    for o in ('a_run','a_run.locks'): (src/'nbs'/'logs'/o).mkdir()
     (src/'nbs'/'logs'/'a_run'/'weights.safetensors').write_bytes(b'many')
     return src
 
