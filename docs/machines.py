@@ -32,8 +32,8 @@ def table(html):
     lines = [names, ['---']*n, *(o+['']*(n-len(o)) for o in rows)]
     return '\n'.join(f"| {' | '.join(o)} |" for o in lines)
 
-def text(o):
-    "A stored output as Markdown"
+def text(o, alt=''):
+    "A stored output as Markdown; of a picture, what it shows"
     data = o.get('data', {})
     if 'text/markdown' in data: return ''.join(data['text/markdown'])
     if 'text/html' in data:
@@ -42,14 +42,17 @@ def text(o):
         if tables := html('table'): return '\n\n'.join(map(table, tables))
         return ' '.join(html.get_text().split())
     body = ''.join(o.get('text') or data.get('text/plain') or '').rstrip()
+    if alt and any(k.startswith('image/') for k in data): return f'[Picture: {alt}]'
     return '' if not body or body.startswith(('<Figure','<IPython')) else f'```\n{body}\n```'
+
+def alt(cell): return cell['metadata'].get('mystnb', {}).get('image', {}).get('alt', '')
 
 def notebook(path):
     parts = []
     for c in json.loads(path.read_text(encoding='utf8'))['cells']:
         source = ''.join(c['source']).strip()
         if c['cell_type']=='markdown': parts.append(source)
-        else: parts += [f'```python\n{source}\n```', *map(text, c['outputs'])]
+        else: parts += [f'```python\n{source}\n```', *(text(o, alt(c)) for o in c['outputs'])]
     return '\n\n'.join(filter(None, parts))
 
 def clean(md):
@@ -71,8 +74,8 @@ def main(src, html):
     index = (src/'index.md').read_text(encoding='utf8')
     parts = ['# ulmfit_nb', '> ULMFiT as a book that you can run and install: a language model learns a language from '
         'plain text, goes on with your texts, and becomes a '
-        'classifier from the few labels that you have. On fastai and PyTorch.', 'Every page is here as Markdown, too: '
-        'its address with `.md` at the end.']
+        'classifier from the few labels that you have. On fastai and PyTorch.', 'Each of '
+        'these pages is here as Markdown, too: its address with `.md` at the end.']
     for caption,body in re.findall(r':caption: (.*?)\n(.*?)```', index, re.S):
         lines = []
         for name in re.findall(r'^(?:.*<)?([\w/-]+)>?$', body, re.M):

@@ -306,3 +306,18 @@ def test_fewer_texts_than_a_batch(n):
     assert (len(dls.train_ds), len(dls.train), dls.train.bs)==(n, 1, n)
     assert sorted(torch.cat([y for _,y in dls.train]).tolist())==sorted(int(o) for o in dls.train_ds.tls[1])
     assert dls.train.new(fa.L(dls.train_ds)*40).bs==64 and dls.valid.bs==64
+
+@pytest.mark.parametrize('bs', [16,64])
+def test_every_document_has_its_turn(bs):
+    "Which documents fill no batch is chance; in fastai they are the shortest ones, in each epoch the same"
+    lens = list(range(3, 93))
+    dl = ours.SortedDL([(torch.full((n,), 5),) for n in lens], bs=bs, shuffle=True, drop_last=True)
+    n,seen = len(lens)//bs*bs,set()
+    for _ in range(20):
+        order = dl.get_idxs()
+        assert sorted(order)==list(range(90)) and order[0]==89
+        for i in range(0, min(n, 50*bs), bs): assert len(set(order[i:i+bs]))==bs
+        seen |= set(order[:n])
+    assert seen==set(range(90))
+    few = ours.SortedDL([(torch.full((n,), 5),) for n in lens], bs=bs, shuffle=True, drop_last=True).for_rank(0, 9)
+    assert len(few.get_idxs())<=bs # fewer than a joint batch: nothing breaks

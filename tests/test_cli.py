@@ -394,3 +394,50 @@ def test_new_settings_reach_the_classifier(files, tmp_path):
     assert clf.calibrate is False and json.loads(r.stdout)['temperature']==1
     r = ulmfit('train', files/'train.csv', '--text-col','review', '--label-col','verdict', '--patience',0, *quick)
     assert r.returncode==1 and '--patience is 0' in r.stderr
+
+def test_a_film_on_both_sides(files):
+    "A file of held-out texts is checked like a part that is held out here"
+    from ulmfit_nb.cli import _labelled
+    def part(col): return _labelled(files/'train.csv', 'review', 'verdict', col, str(files/'valid.jsonl'), None, 0)
+    with pytest.raises(ValueError, match="film 'f66' is in .*train.csv and in .*valid.jsonl"): part('film')
+    with pytest.raises(ValueError, match="train.csv has no column 'author'"): part('author')
+    assert len(part(None))==260
+
+def test_a_full_disk_at_the_end_costs_no_training(tmp_path, monkeypatch):
+    "What was trained waits in the checkpoints until it is saved"
+    from fastai.learner import Learner
+    from ulmfit_nb.cli import train_texts
+    from ulmfit_nb.estimator import ULMFiTClassifier
+    from ulmfit_nb.texts import split_texts
+    df = split_texts(sentences().sample(100, random_state=0), .2, seed=1)
+    def go(): return train_texts(df, tmp_path/'m', progress=False, pretrained=False, size='tiny', lm_epochs=1,
+        epochs=(1,0,0,1), bag_of_words=False)
+    def full(*_, **__): raise OSError(28, 'No space left on device')
+    save,steps = ULMFiTClassifier.save,[]
+    monkeypatch.setattr(ULMFiTClassifier, 'save', full)
+    with pytest.raises(OSError): go()
+    assert list((tmp_path/'m.checkpoints').iterdir()) and not (tmp_path/'m').exists()
+    monkeypatch.setattr(ULMFiTClassifier, 'save', save)
+    step = Learner._do_grad_opt
+    monkeypatch.setattr(Learner, '_do_grad_opt', lambda self: steps.append(1) or step(self))
+    res = go()
+    assert not steps and (tmp_path/'m'/'estimator.json').exists() and not (tmp_path/'m.checkpoints').exists()
+    assert 0<=res['results']['accuracy']<=1
+
+@pytest.mark.parametrize('said,here', [("give another name, or start over with resume=False", '--fresh'),
+    ("reads backwards: pass backwards=True to go on", 'add --backwards'), ("pass tokenizer='subword'",
+    'add --tokenizer subword'), ('for always the likeliest token, use top_k=1', '0.01')])
+def test_ways_out_of_the_shell(said, here):
+    from ulmfit_nb.cli import _on_command
+    assert here in _on_command(said) and not any(o in _on_command(said) for o in ('=False','=True',"='",'top_k'))
+
+@pytest.mark.parametrize('labels', [[1,2], [False,True], ['a','b'], [1.,2.]], ids=str)
+def test_parquet_keeps_the_kind_of_labels(labels, tmp_path):
+    pytest.importorskip('pyarrow')
+    from ulmfit_nb.scoring import score_file
+    pd.DataFrame({'text':['x','yy','zzz'], 'id':[1,2,3]}).to_parquet(tmp_path/'in.parquet')
+    def proba(texts): return [[len(t)%2,1-len(t)%2] for t in texts]
+    assert score_file(proba, labels, tmp_path/'in.parquet', tmp_path/'out.parquet')==3
+    got = pd.read_parquet(tmp_path/'out.parquet')
+    assert got.label.tolist()==[labels[0],labels[1],labels[0]] and got.id.tolist()==[1,2,3]
+    assert type(got.label.tolist()[0])==type(labels[0])

@@ -278,6 +278,17 @@ def test_machines_find_the_pages(built):
         assert not [l for l in re.findall(r'\]\((?!https?:|#)([^)\s]+)\)', prose)
             if not (path.parent/l.split('#')[0]).exists()]
 
+def test_machines_are_told_what_a_picture_shows(built):
+    n = 0
+    for nb in notebooks():
+        md = (built/f'{page_name(nb)}.html.md').read_text(encoding='utf8')
+        for c in json.loads(nb.read_text(encoding='utf8'))['cells']:
+            alt = re.search(r'^#\| fig-alt: (.*)$', ''.join(c['source']), re.M)
+            if alt and any('image/png' in o.get('data', ()) for o in c['outputs']):
+                n += 1
+                assert f'[Picture: {alt[1]}]' in md, (nb, alt[1])
+    assert n>20
+
 def test_tables_for_machines_are_whole(built):
     "Each cell of each table that a notebook stores; and no name of an object where something was shown"
     from bs4 import BeautifulSoup

@@ -572,3 +572,69 @@ def test_unlabelled_texts_teach_the_bag_where_that_is_wanted(df, monkeypatch, ho
     assert seen==([(len(df)-c.n_valid_, c.n_valid_, more)] if asked else [])
     share = dict(c.ensemble_.bag.explain('superb superb superb', 1, 50))
     assert bool(share.get('superb superb'))==asked # it has learned those, too
+
+def test_the_dice_of_the_program_go_on(df):
+    "Whoever draws after each training doesn't draw the same each time"
+    import random
+    def drawn(): return random.random(),float(np.random.rand()),float(torch.rand(1))
+    for o in (random.seed, np.random.seed, torch.manual_seed): o(5)
+    want = drawn()
+    for o in (random.seed, np.random.seed, torch.manual_seed): o(5)
+    quick(lm_epochs=0, epochs=(1,0,0,0), random_state=3).fit(df.text, df.label)
+    assert drawn()==want and not torch.backends.cudnn.deterministic
+
+def test_the_language_model_of_another(df, tmp_path):
+    "A folder that was replaced since is not read for the classifier that was loaded from it"
+    a = quick(lm_epochs=0, epochs=(1,0,0,0)).fit(df.text, df.label)
+    loaded = ULMFiTClassifier.load(a.save(tmp_path/'m'))
+    quick(lm_epochs=0, epochs=(1,0,0,0)).fit(df.text[60:], df.label[60:]).save(tmp_path/'m')
+    with pytest.raises(FileNotFoundError, match='another classifier now'): loaded.language_model()
+    with pytest.warns(UserWarning, match='was replaced'): loaded.save(tmp_path/'n')
+    assert not (tmp_path/'n'/'language_model').exists()
+    assert np.array_equal(ULMFiTClassifier.load(tmp_path/'n').predict_proba(some), a.predict_proba(some))
+
+def test_saved_small_where_it_was_loaded_from(df, tmp_path):
+    loaded = ULMFiTClassifier.load(quick(lm_epochs=0, epochs=(1,0,0,0)).fit(df.text, df.label).save(tmp_path/'m'))
+    loaded.save(tmp_path/'m', language_models=False)
+    with pytest.warns(UserWarning, match='was replaced'): again = pickle.loads(pickle.dumps(loaded))
+    assert np.array_equal(again.predict_proba(some), loaded.predict_proba(some))
+
+def test_rare_class_in_no_sample():
+    "Five of 5,000: a sample of 500 that happened to have none of them said that nothing was learned"
+    from ulmfit_nb.second_opinion import has_learned, some_of_each
+    y = (np.arange(5000)%1000==7).astype(int)
+    log_p = np.log(np.where(y[:,None]==[0,1], .999, .001))
+    for seed in range(20):
+        rows = some_of_each(y, 500, seed)
+        assert y[rows].any() and has_learned(log_p[rows], y[rows])
+        assert not has_learned(np.log([[.999,.001]]*500), y[rows]) # the same answer to all
+
+@pytest.mark.parametrize('name,v', [('max_time',float('inf')), ('lm_lr',float('inf')), ('drop_mult',float('inf'))])
+def test_numbers_are_finite(df, name, v):
+    "JSON has no infinity: such a classifier could be saved, but not loaded"
+    with pytest.raises(ValueError, match=name): quick(**{name:v}).fit(df.text, df.label)
+
+def test_half_a_character(df):
+    texts = [*df.text[:-1], 'cut \ud83c']
+    for how in ({}, dict(tokenizer='char')):
+        with pytest.raises(ValueError, match='half a character at position 4'): quick(**how).fit(texts, df.label)
+    with pytest.raises(ValueError, match='half a character'):
+        quick().fit(df.text, df.label, unlabelled=['\ud83c'])
+
+def test_the_pieces_that_were_read(df, tmp_path):
+    "`tokenizer='subword'` with a pretrained model of pieces takes its pieces"
+    from ulmfit_nb.pretraining import pretrain
+    df[['text']].to_json(tmp_path/'t.jsonl', orient='records', lines=True)
+    pretrain(tmp_path/'t.jsonl', tmp_path, config=dict(emb_sz=8, n_hid=12), bs=4, seq_len=12, vocab_sz=100,
+        tokenizer='subword')
+    def pieces(**kw):
+        folder,tok = ULMFiTClassifier(pretrained=str(tmp_path/'model'), **kw)._start(False)
+        return tok['tok'].model
+    assert pieces()==pieces(tokenizer='subword') and pieces() is not None
+
+def test_unfitted_and_pickled_keeps_its_requests():
+    from sklearn import config_context
+    with config_context(enable_metadata_routing=True):
+        clf = quick().set_fit_request(unlabelled=True)
+        again = pickle.loads(pickle.dumps(clf))
+        assert again.get_metadata_routing().fit.requests==clf.get_metadata_routing().fit.requests

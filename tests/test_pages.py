@@ -75,7 +75,8 @@ def test_python_prints_what_the_page_shows(path, tmp_path, shell):
             assert want.split()[:3]==got.split()[:3]=='The food was'.split() and 8<len(got.split())<40
         else: assert not (o := differs(want, got)), f'{path.name} shows {o!r}, but here came\n{got}'
 
-# The shell: with the reader's files, but without a network, an environment to make, or hours of time
+# The shell: with the reader's files, but without a network, an environment to make, or hours of time. What the demo
+# does is looked at by tests/test_cli.py
 
 stand_ins = {
     'make': 'exec /usr/bin/env -S PATH="$REAL_PATH" make -n -C "$ROOT" VENV="$PWD/.venv" "$@"', # are the targets there?
@@ -83,7 +84,7 @@ stand_ins = {
     'pip': 'test "$1" = install; for o in "$@"; do case "$o" in *.txt) test -f "$o";; .) test -f setup.py;; esac; '
     'done; echo "pip $*"',
     'jupyter': 'test -d "$2"',
-    'ulmfit': 'case "$1" in demo) set -- "$@" --limit 90 --lm-epochs 1;; train) set -- "$@" --size tiny --pretrained '
+    'ulmfit': 'case "$1" in demo) set -- demo --help;; train) set -- "$@" --size tiny --pretrained '
     'none --lm-epochs 1 --clas-epochs 1,0,0,1 --bs 16;; esac; exec "$PYTHON" -m ulmfit_nb "$@"'}
 
 @pytest.fixture

@@ -267,3 +267,15 @@ def test_free_memory_goes_back_in_a_long_training(device, times, monkeypatch):
     TextLearner.all_batches(SimpleNamespace(dl=range(450), device=torch.device(device),
         one_batch=lambda i,b: seen.append(i)))
     assert seen==list(range(450)) and given==[200,400][:times]
+
+def test_a_corpus_in_memory(tmp_path):
+    "It is kept in the folder, so that a killed training finds it again"
+    corpus = Corpus.from_texts(sentences().text[:200], Tokenizer(), min_freq=2)
+    learn = pt.pretrain(corpus, tmp_path, config=tiny, bs=8, seq_len=12)
+    assert Corpus.open(tmp_path/'corpus').fingerprint==corpus.fingerprint and learn.vocab[:5]==corpus.vocab[:5]
+
+def test_nothing_kept_aside_is_no_perfect_model(text, tmp_path):
+    learn = pt.pretrain(text, tmp_path, valid=0, **small)
+    assert learn.spec['pretraining']['valid_loss'] is None
+    assert not any('valid_loss' in o for o in (tmp_path/'log.jsonl').read_text().splitlines())
+    load_language_model(tmp_path/'model')

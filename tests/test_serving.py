@@ -133,6 +133,31 @@ def test_binary_and_slow(server, parts, status, says):
     line,o = server.raw(*parts)
     assert line.startswith(f'HTTP/1.1 {status} ') and says in o['error']
 
+def test_patience_ends_with_every_request(server):
+    "Half a head after a request that was answered holds the connection no longer than one at its beginning"
+    with socket.create_connection(('127.0.0.1', server.port), timeout=60) as s:
+        s.sendall(b'GET /health HTTP/1.1\r\nHost: a\r\n\r\n')
+        assert s.recv(65536).startswith(b'HTTP/1.1 200 ')
+        s.sendall(head+b'X: ')
+        got,start = b'',time.monotonic()
+        while o := s.recv(65536): got += o
+    assert b'408 Request Timeout' in got and time.monotonic()-start<4*timeout
+
+def test_half_a_request_behind_a_whole_one(server):
+    with socket.create_connection(('127.0.0.1', server.port), timeout=60) as s:
+        s.sendall(b'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'+head)
+        got = b''
+        while o := s.recv(65536): got += o
+    assert b'HTTP/1.1 200 ' in got and b'408 Request Timeout' in got
+
+@pytest.mark.parametrize('labels,asked,means', [([1.,2.],1,1.), ([1,2],1,1), ([False,True],1,None), ([0,1],True,None),
+    (['1','2'],1,None)])
+def test_labels_as_javascript_writes_them(labels, asked, means):
+    from types import SimpleNamespace
+    from ulmfit_nb.serving import _Model
+    got = _Model.known(SimpleNamespace(labels=labels), asked)
+    assert got==means and type(got)==type(means)
+
 def test_a_page_for_people(server, model):
     "In a browser: a text typed in, its label, probabilities and coloured words; no other host is asked"
     if not browser.find(): pytest.skip('no browser')

@@ -247,11 +247,14 @@ def shuffle_fn(self:SortedDL, idxs):
     bs = self.bs*self.world
     longest = self.res[idxs].argmax()
     idxs[[0,longest]] = idxs[[longest,0]]
+    n = len(idxs)//bs*bs if self.drop_last else len(idxs)
+    idxs,left = idxs[:n],idxs[n:] # what fills no batch is left out by chance, and not because it is short
+    if not n: return left.tolist()
     chunks = [idxs[i:i+50*bs] for i in range(0, len(idxs), 50*bs)]
     idxs = np.concatenate([c[np.argsort(-self.res[c], kind='stable')] for c in chunks])
     batches = [idxs[i:i+bs] for i in range(0, len(idxs), bs)]
     middle = [batches[1:-1][i] for i in rng.permutation(max(0, len(batches)-2))]
-    return np.concatenate([batches[0], *middle, *batches[1:][-1:]]).tolist()
+    return np.concatenate([batches[0], *middle, *batches[1:][-1:], left]).tolist()
 
 @patch
 def for_rank(self:SortedDL,

@@ -24,8 +24,8 @@ from .learner import *
 from .ranks import *
 
 # %% auto #0
-__all__ = ['save_checkpoint', 'load_checkpoint', 'random_state', 'set_random_state', 'Checkpointer', 'training_folder',
-           'BestEpoch']
+__all__ = ['save_checkpoint', 'load_checkpoint', 'random_state', 'set_random_state', 'own_random_state', 'Checkpointer',
+           'drop_training', 'training_folder', 'BestEpoch']
 
 # %% ../nbs/workshop/checkpoint.ipynb #ca65e595
 def _pack(o, tensors, seen):
@@ -109,6 +109,18 @@ def set_random_state(
     np.random.set_state((name,np.asarray(keys).astype(np.uint32),*rest))
     torch.set_rng_state(state['torch'])
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
+
+# %% ../nbs/workshop/checkpoint.ipynb #ck36own1
+@contextmanager
+def own_random_state():
+    """Afterwards random numbers, and cuDNN's settings, go on as if nothing had been done
+    here"""
+    cudnn,was = torch.backends.cudnn,random_state()
+    flags = cudnn.deterministic,cudnn.benchmark
+    try: yield
+    finally:
+        set_random_state(was)
+        cudnn.deterministic,cudnn.benchmark = flags
 
 # %% ../nbs/workshop/checkpoint.ipynb #e1e838b4
 @patch
@@ -285,10 +297,19 @@ def _restore(self:Checkpointer, s):
     self.learn.encoder.hidden = [tuple(o.to(self.learn.dls.device) for o in layer) for layer in s['hidden']]
 
 # %% ../nbs/workshop/checkpoint.ipynb #ck25fol1
+def drop_training(
+    folder # Of a training, from `training_folder`; or None
+):
+    "Remove it, and the folder around it if no other training is there"
+    if folder is None: return
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError): folder.parent.rmdir()
+
 @contextmanager
 def training_folder(
     parent, # Where it lies, so that it is found again; None: a temporary one
-    what    # What the training was told: anything that JSON can hold
+    what,   # What the training was told: anything that JSON can hold
+    keep=False # Leave it there, for whoever still has to save what was trained?
 ):
     "The folder of this training and of no other; gone when it is over"
     if parent is None:
@@ -298,8 +319,7 @@ def training_folder(
     folder = Path(parent)/sha[:16]
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError): Path(parent).rmdir() # other trainings may be in it
+    if not keep: drop_training(folder)
 
 # %% ../nbs/workshop/checkpoint.ipynb #431bad92
 class BestEpoch(TrackerCallback):

@@ -38,6 +38,7 @@ def train_texts(
     check_place(out, 'estimator.json') # before there is anything to lose
     tr,va = df[~df.is_valid],df[df.is_valid]
     clf = ULMFiTClassifier(checkpoint_dir=str(out)+'.checkpoints', verbose=progress, **params)
+    clf.keep_checkpoints = True # hours of training outlive a disk that is full at their end
     clf.fit(tr.text, tr.label, unlabelled=list(unlabelled))
     alone = clf.ensemble_.networks_proba(va.text)
     p = clf.ensemble_.with_bag(alone, va.text).numpy()
@@ -138,7 +139,10 @@ _ways_out = { # what errors say in Python, and here
     r'\b(text_col|label_col|sep)=…':lambda m: f"--{m[1].replace('_', '-')}", r'\bsep= is':'--sep is',
     r'\berrors=':'--errors ',
     r'; drop it with df\.dropna\(.*?\)':'; leave such rows out of the file', r': df(\.loc)?\[.*\]$':'',
-    r'; change it with df\[.*$':'', r'^epochs is(?= \()':'--clas-epochs is', r'^lrs is':'--clas-lrs is',
+    r'; change it with df\[.*$':'', r'(?<=start over with )resume=False':'--fresh', r'^lrs is':'--clas-lrs is',
+    r'pass backwards=True':'add --backwards', r'pass backwards=False':'leave --backwards out',
+    r"pass tokenizer='(\w+)'":r'add --tokenizer \1', r'use top_k=1':'use a temperature near 0, such as 0.01',
+    r'^epochs is(?= \()':'--clas-epochs is',
     r'; name the folders with folders=\[…\], or leave labels out with label_col=False':"; move it into its label's "
     "folder",
     r'^([a-z_]+) is':_option_is}
@@ -174,8 +178,7 @@ def main(
 
 def _one_line(e):
     "What an exception says, without the callback in which it was raised"
-    said = re.sub(r'^Exception occured in `.*?:\n\t', '', str(e), flags=re.S)
-    said = re.sub(r'^\[Errno \d+\] ', '', said)
+    said = re.sub(r'^\[Errno \d+\] ', '', re.sub(r'^Exception occured in `.*?:\n\t', '', str(e), flags=re.S))
     if not isinstance(e, (ValueError, OSError, RuntimeError, ImportError)):
         said = f'{type(e).__name__}: {said} (ULMFIT_DEBUG=1 shows where)'
     return ' '.join(_on_command(said).split())
@@ -250,12 +253,13 @@ def options_of(
 def _labelled(data, text_col, label_col, group_col, valid, limit, seed, reading=lambda file: {}):
     "Labelled texts with `is_valid`"
     import pandas as pd
+    from ulmfit_nb.inputs import check_groups
     from ulmfit_nb.texts import read_texts, stratified_sample, split_texts
     def _read(f):
         df = read_texts(f, text_col, label_col, **reading(f))
         if 'label' not in df: raise ValueError(f'{f} has no labels: name their column with --label-col')
-        if df.label.nunique()<2:
-            raise ValueError(f'{f} has one class only ({df.label.iloc[0]!r}): a classifier needs two or more')
+        one = df.label.nunique()<2
+        if one: raise ValueError(f'{f} has one class only ({df.label.iloc[0]!r}): a classifier needs two or more')
         return df
     df = _read(data)
     if limit: df = stratified_sample(df, limit, seed=seed)
@@ -265,6 +269,7 @@ def _labelled(data, text_col, label_col, group_col, valid, limit, seed, reading=
         if not df.label.isin(held_out.label).any():
             there,here = (', '.join(map(repr, o.label.unique()[:5].tolist())) for o in (held_out,df))
             raise ValueError(f'{valid} and {data} have no label in common: {there} against {here}')
+        if group_col is not None: check_groups(df, held_out, group_col, (data, valid))
         return pd.concat([df.assign(is_valid=False), held_out.assign(is_valid=True)], ignore_index=True)
     return split_texts(df, share if share<1 else int(share), group_col=group_col, seed=seed)
 
@@ -374,8 +379,8 @@ def pretrain(
     if int(os.environ.get('RANK', 0)): return # torchrun -m ulmfit_nb pretrain: one process speaks
     res = dict(model=str(out/'model'), vocab=len(learn.vocab),
         parameters=sum(p.numel() for p in learn.model.parameters()), **learn.spec['pretraining'])
-    _report(res, as_json, [f"validation loss {res['valid_loss']:.4f} after {res['tokens']:,} tokens, "
-        f"{res['seconds']:.0f} s", f"saved in {out/'model'}"])
+    loss = '' if res['valid_loss'] is None else f"validation loss {res['valid_loss']:.4f} after "
+    _report(res, as_json, [f"{loss}{res['tokens']:,} tokens, {res['seconds']:.0f} s", f"saved in {out/'model'}"])
 
 # %% ../nbs/book/11_cli.ipynb #d2305a01
 _tokenize = parameters_of('distributed.corpus_from_files')

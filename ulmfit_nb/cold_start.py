@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from .files import *
 from .included import *
 from .parallel import *
+from .rules import PAD
 from .tokenization import *
 from .numericalization import *
 
@@ -156,7 +157,7 @@ class _Network:
         return n==len(self.labels)
 
     def log_proba(self, text):
-        ids = [self.ids[o] for o in self.tok(text)]
+        ids = [self.ids[o] for o in self.tok(text) if o!=PAD]
         x = self.emb[ids[::-1] if self.backwards else ids]
         for w in self.rnns: x = lstm_layer(x, *w)
         over = 0 if self.most is None else max(len(x)-self.most, 0)

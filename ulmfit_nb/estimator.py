@@ -6,7 +6,7 @@
 from __future__ import annotations
 import io, math, numbers, sys, tempfile, time, warnings, zipfile
 import numpy as np, pandas as pd, torch
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fastcore.all import ifnone, patch, store_attr
 from pathlib import Path
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -111,6 +111,9 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
     ):
         store_attr()
 
+    keep_checkpoints = False # until it is saved? Else what `checkpoint_dir` holds goes when `fit` is over
+    _work = None
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string,tags.input_tags.two_d_array,tags.input_tags.one_d_array = True,False,True
@@ -128,11 +131,13 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):
         X,y = check_X_y(X, y)
         more = [] if unlabelled is None else as_texts(unlabelled, 'unlabelled')
         classes = np.unique(y)
-        df = self._table(X, y, classes, valid, seed)
+        df = labelled_table(X, y, ifnone(valid, self.validation_fraction), seed)
+        check_characters([*df.text, *more])
         self._check_plan(classes, df.is_valid.any())
-        self._train(df, more, classes, seed, start)
-        self._calibrate(df[df.is_valid])
-        self._listen(df, more, valid is None or isinstance(valid, numbers.Real), seed)
+        with own_random_state():
+            self._train(df, more, classes, seed, start)
+            self._calibrate(df[df.is_valid])
+            self._listen(df, more, valid is None or isinstance(valid, numbers.Real), seed)
         self.seconds_ = time.monotonic()-start
         return self
 
@@ -178,9 +183,9 @@ def language_model(self:ULMFiTClassifier,
     if d not in self._lms:
         if d not in self.directions_: raise ValueError(f'there is no direction {d!r}; there are {self.directions_}')
         if self._folder is None: raise ValueError('this classifier was saved without its language model')
-        if not self._folder.is_dir():
-            raise FileNotFoundError(f'the language model was in {self._folder}, which is gone; load the classifier '
-                'again from where it is now')
+        if not self._is_there():
+            raise FileNotFoundError(f'the language model was in {self._folder}, which is gone, or holds another '
+                'classifier now; load this one again from where it is')
         self._lms[d] = load_language_model(self._folder/self._part('language_model', d),
             device=self.ensemble_.learners[0].device)
     return self._lms[d]
@@ -261,36 +266,13 @@ def _seed(self:ULMFiTClassifier):
     return int(r) if isinstance(r,
         numbers.Integral) else int(check_random_state(r).randint(2**31-1))
 
-# %% ../nbs/book/10_estimator.ipynb #ac6366b1
-@patch
-def _table(self:ULMFiTClassifier, X, y, classes, valid, seed):
-    "Texts, labels, and which are held out"
-    alone = [o for o in classes if (y==o).sum()==1]
-    if alone:
-        warnings.warn(f'class {alone[0].item()!r} has a single text; it is trained on, '
-            'and nothing can be said about how well it is recognized')
-    df = pd.DataFrame({'text':pd.Series(X, dtype=object),
-        'label':pd.Series(y.tolist(), dtype=object)})
-    if valid is None or isinstance(valid, numbers.Real):
-        return df.assign(is_valid=hold_out(y,
-            ifnone(ifnone(valid, self.validation_fraction), 0), seed))
-    try: Xv,yv = None if hasattr(valid, 'columns') else valid
-    except (TypeError,ValueError):
-        raise ValueError('valid should be a pair (X, y) of texts and labels, or a share '
-            'between 0 and 1') from None
-    Xv,yv = check_X_y(Xv, yv, classes.tolist())
-    held = pd.DataFrame({'text':pd.Series(Xv, dtype=object),
-        'label':pd.Series(yv.tolist(), dtype=object)})
-    return pd.concat([df.assign(is_valid=False), held.assign(is_valid=True)],
-        ignore_index=True)
-
 # %% ../nbs/book/10_estimator.ipynb #74d02bf1
 @patch
 def _work_folder(self:ULMFiTClassifier, df, more, seed):
     what = {k:repr(v) for k,v in self.get_params().items()
         if k not in ('checkpoint_dir','verbose','random_state')}
     return training_folder(self.checkpoint_dir,
-        [what, seed, df.astype(str).values.tolist(), more])
+        [what, seed, df.astype(str).values.tolist(), more], keep=self.keep_checkpoints)
 
 # %% ../nbs/book/10_estimator.ipynb #13a88953
 def _name(backwards): return 'bwd' if backwards else 'fwd'
@@ -326,7 +308,8 @@ def _pretrained_folder(self:ULMFiTClassifier, backwards):
 def _start(self:ULMFiTClassifier, backwards):
     "Folder of the pretrained model, or None; and how to cut texts into tokens"
     folder = self._pretrained_folder(backwards)
-    if self.tokenizer is None and folder and (cfg := read_meta(folder/'model.json').get('tokenizer')):
+    cfg = read_meta(folder/'model.json').get('tokenizer') if folder else None
+    if cfg and self.tokenizer in (None, cfg['kind']):
         tok = Tokenizer.from_config(cfg, folder)
         return folder,{'tok':tok.tok, 'rules':tok.rules}
     return folder,{'tok':make_tokenizer(self.tokenizer or 'word', self.lang)}
@@ -443,8 +426,10 @@ def _fit_classifier(self:ULMFiTClassifier, path, df, classes, lm, pre, bs, seed,
 @patch
 def _until_learned(self:ULMFiTClassifier, path, df, classes, *args):
     "A classifier at the usual rates; if it learns nothing, at a quarter, or a sixteenth"
-    some = df[~df.is_valid].sample(frac=1, random_state=0)[:500]
-    y = np.searchsorted(classes, some.label.to_numpy(classes.dtype))
+    train = df[~df.is_valid]
+    ys = np.searchsorted(classes, train.label.to_numpy(classes.dtype))
+    rows = some_of_each(ys, 500, 0)
+    some,y = train.text.iloc[rows],ys[rows]
     *_,history,budget = args
     rows,own_plan = history.rows,self.epochs is not None or self.lrs is not None
     needs = budget.expected(f'{_name(args[0].dls.backwards)} step')
@@ -452,7 +437,7 @@ def _until_learned(self:ULMFiTClassifier, path, df, classes, *args):
     for slower in (1,4,16):
         del rows[n:]
         clas = self._fit_classifier(path, df, classes, *args, slower)
-        p = clas.predict_proba(list(some.text), progress=False).double().clamp(1e-12)
+        p = clas.predict_proba(list(some), progress=False).double().clamp(1e-12)
         learned = has_learned(p.log().cpu().numpy(), y, class_weight=self._costs(classes))
         if own_plan or learned or budget.left()<needs: return clas
         if self.verbose: print('Nothing was learned: beginning again, more slowly')
@@ -466,6 +451,7 @@ def _train(self:ULMFiTClassifier, df, more, classes, seed, start):
     texts = [*train.text, *more]
     bs = self.bs or (64 if self._device().type=='cuda' else 16 if len(train)<1000 else 32)
     with self._work_folder(df, more, seed) as folder:
+        self._work = folder if self.keep_checkpoints and self.checkpoint_dir is not None else None
         for d in self.directions:
             lms[d],pre = self._new_lm(folder, texts, d=='bwd', bs, seed)
             budget = budget or self._budget(lms[d], pre, df, texts, bs, start)
@@ -511,13 +497,22 @@ def _part(self:ULMFiTClassifier, what, d):
     return what if d==self.directions_[0] else f'{what}_{d}'
 
 # %% ../nbs/book/10_estimator.ipynb #51d6f15f
+def _what_it_says(folder):
+    "The description in `folder`, by which it is known again"
+    with suppress(OSError): return (folder/'estimator.json').read_bytes()
+
+@patch
+def _is_there(self:ULMFiTClassifier):
+    "Does the folder that this was loaded from still hold the same classifier?"
+    return self._folder.is_dir() and _what_it_says(self._folder)==self._said
+
 @patch
 def _has_lms(self:ULMFiTClassifier):
     if len(self._lms)==len(self.directions_): return True
     if self._folder is None: return False
-    if self._folder.is_dir(): return True
-    warnings.warn(f'{self._folder}, from which this classifier was loaded, is gone, and its language model with it; '
-        'the classifier is complete')
+    if self._is_there(): return True
+    warnings.warn(f'{self._folder}, from which this classifier was loaded, is gone or was replaced, and its language '
+        'model with it; the classifier is complete')
     return False
 
 @patch
@@ -545,6 +540,7 @@ def save(self:ULMFiTClassifier,
             if has_lms: self.language_model(d).export(tmp/self._part('language_model', d))
         if bag: bag.save(tmp/'bag_of_words')
         write_manifest(tmp, meta, 'estimator.json')
+    self._work = drop_training(self._work)
     return folder
 
 # %% ../nbs/book/10_estimator.ipynb #94481afc
@@ -557,6 +553,7 @@ def load(cls:ULMFiTClassifier,
     or of a newer format is refused"""
     folder = whole_copy(folder)
     meta = check_estimator(read_manifest(folder, 'estimator.json'), folder)
+    said = _what_it_says(folder)
     odd = [o for o in meta['params'] if o not in cls().get_params()]
     if odd: raise ValueError(f'{folder} has the setting {odd[0]!r}, which this ulmfit_nb does not know')
     with read_as(folder):
@@ -569,6 +566,7 @@ def load(cls:ULMFiTClassifier,
     if [str(o) for o in res.ensemble_.labels]!=[str(o) for o in res.classes_]:
         raise ValueError(f'{folder} is damaged: its labels are not those of its classifier')
     res._folder = folder.absolute() if meta['language_models'] else None
+    res._said = said
     return res
 
 # %% ../nbs/book/10_estimator.ipynb #70e04c8f
@@ -576,10 +574,10 @@ def load(cls:ULMFiTClassifier,
 def __getstate__(self:ULMFiTClassifier):
     "For pickle and joblib: the settings, and what was learned as the bytes of `save`"
     state = {'params':self.get_params()}
+    ours = {'classes_','ensemble_','history_','report_','_lms','_folder','_said','_work',
+        *(o+'_' for o in _facts), *state['params']}
+    state['others'] = {k:v for k,v in vars(self).items() if k not in ours}
     if hasattr(self, 'ensemble_'):
-        ours = {'classes_','ensemble_','history_','report_','_lms','_folder',
-            *(o+'_' for o in _facts), *state['params']}
-        state['others'] = {k:v for k,v in vars(self).items() if k not in ours}
         buf = io.BytesIO()
         with tempfile.TemporaryDirectory() as d, zipfile.ZipFile(buf, 'w') as z:
             for f in sorted(self.save(Path(d)/'m').rglob('*')):
@@ -590,6 +588,7 @@ def __getstate__(self:ULMFiTClassifier):
 @patch
 def __setstate__(self:ULMFiTClassifier, state):
     self.__init__(**state['params'])
+    self.__dict__.update(state.get('others', {}))
     if 'saved' not in state: return
     with tempfile.TemporaryDirectory() as d:
         with zipfile.ZipFile(io.BytesIO(state['saved'])) as z: z.extractall(d)
@@ -597,4 +596,4 @@ def __setstate__(self:ULMFiTClassifier, state):
         if res._folder is not None:
             for o in res.directions_: res.language_model(o)
     res._folder = None
-    self.__dict__.update(state['others'], **{k:v for k,v in vars(res).items() if k not in state['params']})
+    self.__dict__.update({k:v for k,v in vars(res).items() if k not in state['params']})

@@ -208,7 +208,7 @@ def stream_ids(
     n_words:int,            # Words to write per prompt, or pieces, or characters
     rules:TokenRules=None,  # What may follow what; default: anything
     stop:int=None,          # Id at which a text ends before it has its words
-    generator:torch.Generator=None, # Source of chance; default: torch's own
+    generator:torch.Generator=None, # Random generator; default: torch's own
     bf16:bool=False,        # LSTMs in 16 bits? For CPUs and GPUs that gain by it
     **kwargs                # Temperature and filters, for `next_probs`
 # At each step, for each prompt the ids of its next whole word, or an empty list
@@ -364,10 +364,10 @@ def generate(self:LMLearner,
     n_words:int=40,
     no_unk:bool=True,     # Never write `xxunk`?
     temperature:float=1., # Below 1: likely words preferred; above 1: unlikely ones
-    # The same seed gives the same texts; default: torch's own state of chance
+    # The same seed gives the same texts; default: torch's own random state
     seed:int=None,
     stop:bool=False,      # End a text where the model would begin a new one?
-    generator:torch.Generator=None, # Source of chance, in place of `seed`
+    generator:torch.Generator=None, # Random generator, in place of `seed`
     # Gives the tokens to join, of a list of tokens; default: the tokenizer's way back
     decoder=None,
     # Search for the likeliest text with this many beams, instead of drawing
@@ -425,7 +425,7 @@ def stream(self:LMLearner,
     no_unk:bool=True,     # Never write `xxunk`?
     seed:int=None,        # The same seed gives the same text
     stop:bool=False,      # End where the model would begin a new text?
-    generator:torch.Generator=None, # Source of chance, in place of `seed`
+    generator:torch.Generator=None, # Random generator, in place of `seed`
     # `temperature`, `top_k`, `top_p`, `min_p`, `bf16`, see `stream_ids`
     **kwargs
 # Generator of str: the prompt, then a piece of text each time there is one

@@ -4,11 +4,12 @@
 
 # %% ../nbs/workshop/inputs.ipynb #d32ee6d7
 from __future__ import annotations
-import numbers, numpy as np, pandas as pd
+import math, numbers, warnings, numpy as np, pandas as pd
 from sklearn.utils.validation import column_or_1d
 
 # %% auto #0
-__all__ = ['as_texts', 'as_labels', 'check_X_y', 'hold_out', 'plain_setting', 'read_setting', 'check_numbers']
+__all__ = ['as_texts', 'check_characters', 'as_labels', 'check_X_y', 'hold_out', 'labelled_table', 'check_groups',
+           'plain_setting', 'read_setting', 'check_numbers']
 
 # %% ../nbs/workshop/inputs.ipynb #5d910574
 def as_texts(
@@ -35,6 +36,19 @@ def as_texts(
                 'df.text.fillna(\'\')')
         raise ValueError(f'{name} holds {t!r} ({type(t).__name__}) at position {i}, which is no text')
     return [str(t) for t in X]
+
+# %% ../nbs/workshop/inputs.ipynb #in36chr1
+def check_characters(
+    texts # Each a str
+):
+    "Is every text made of whole characters, so that it can be written to a file?"
+    for i,t in enumerate(texts):
+        if t.isascii(): continue
+        try: t.encode()
+        except UnicodeEncodeError as e:
+            raise ValueError(f'the text {t[:40]!r} has half a character at position '
+                f'{e.start}, {t[e.start]!r}, as where an emoji was cut through; mend '
+                "such texts with text.encode('utf8', 'replace').decode()") from None
 
 # %% ../nbs/workshop/inputs.ipynb #05bf049e
 def as_labels(
@@ -109,6 +123,44 @@ def hold_out(
         res[rng.permutation(rows)[:int(len(rows)*share)]] = True
     return res if res.sum()>=at_least else np.zeros(len(y), dtype=bool)
 
+# %% ../nbs/workshop/inputs.ipynb #in36tab1
+def labelled_table(
+    X,      # Texts, list of str
+    y,      # A label for each, an array
+    valid,  # Held-out texts and labels `(X, y)`, or their share of `X`; None: no text
+    seed=42 # Of the share
+)->pd.DataFrame: # `text`, `label`, `is_valid`
+    "Texts, labels, and which are held out"
+    classes,counts = np.unique(y, return_counts=True)
+    if (counts==1).any():
+        warnings.warn(f'class {classes[counts==1][0].item()!r} has a single text; it is trained on, and nothing can be '
+            'said about how well it is recognized')
+    def table(X, y, held):
+        return pd.DataFrame({'text':pd.Series(X, dtype=object), 'label':pd.Series(y.tolist(), dtype=object)}).assign(
+            is_valid=held)
+    if valid is None or isinstance(valid, numbers.Real):
+        return table(X, y, hold_out(y, 0 if valid is None else valid, seed))
+    try: Xv,yv = None if hasattr(valid, 'columns') else valid
+    except (TypeError,ValueError):
+        raise ValueError('valid should be a pair (X, y) of texts and labels, or a share between 0 and 1') from None
+    return pd.concat([table(X, y, False), table(*check_X_y(Xv, yv, classes.tolist()), True)], ignore_index=True)
+
+# %% ../nbs/workshop/inputs.ipynb #in36grp1
+def check_groups(
+    train,  # Table of the texts to learn from
+    held,   # Table of the texts that are held out
+    col,    # Column whose values (films, authors) must not be in both
+    names=('the training part','the held-out part') # What the two are called in errors
+):
+    "Does no value of `col` stand on both sides?"
+    for o,name in zip((train,held), names):
+        if col in o: continue
+        raise ValueError(f'{name} has no column {col!r}; it has {list(o.columns)}')
+    shared = [o for o in train[col].unique() if o in set(held[col])]
+    if shared:
+        raise ValueError(f'{col} {shared[0]!r} is in {names[0]} and in {names[1]} '
+            f'({len(shared)} such in all): leave its texts out of one of them')
+
 # %% ../nbs/workshop/inputs.ipynb #in22set1
 def plain_setting(
     v # Anything that a classifier can be told
@@ -140,12 +192,12 @@ def check_numbers(
     for k,(a,b) in {**whole,**real}.items():
         v,kind = settings[k],numbers.Integral if k in whole else numbers.Real
         if v is None: continue
-        ok = isinstance(v, kind) and not isinstance(v, bool) and a<=v and (b is None or v<=b)
+        ok = isinstance(v, kind) and not isinstance(v, bool) and a<=v<math.inf and (b is None or v<=b)
         if not ok:
             raise ValueError(f'{k} is {v!r}; it can be {"a whole number, " if k in whole else ""}'
                 f'{a} or more' + (f', up to {b}' if b else ''))
     for k in above:
         v = settings[k]
         if v is None: continue
-        if isinstance(v, bool) or not (isinstance(v, numbers.Real) and v>0):
-            raise ValueError(f'{k} is {v!r}, but must be above 0')
+        if isinstance(v, bool) or not (isinstance(v, numbers.Real) and 0<v<math.inf):
+            raise ValueError(f'{k} is {v!r}, but must be above 0' + (', and finite' if v==math.inf else ''))

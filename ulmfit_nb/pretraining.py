@@ -59,6 +59,9 @@ def prepare_corpus(
 )->Corpus:
     "The corpus of `sources`, made as a folder; used again when neither the files nor the settings have changed"
     one = first(L(sources))
+    if isinstance(one, Corpus) and one.path is None: # it is in memory
+        one.save(folder)
+        return Corpus.open(folder)
     if isinstance(one, Corpus): return one
     if len(L(sources))==1 and (whole_copy(one)/'corpus.json').exists(): return Corpus.open(one)
     whole_copy(folder)
@@ -99,7 +102,7 @@ def lm_loss(
     learn:LMLearner, # Its model is left as it was
     dl,              # Batches of an `LMDataLoader`
     precision='fp32' # Compute in `fp32`, `bf16` or `fp16`
-)->float:            # Cross-entropy, nats per token
+)->float:            # Cross-entropy, nats per token; None without any
     "Mean loss per token of `learn.model` on `dl`"
     model,encoder = learn.model,learn.encoder
     hidden,training,total,n = encoder.hidden,model.training,0.,0
@@ -113,7 +116,7 @@ def lm_loss(
             n += y.numel()
     model.train(training)
     encoder.hidden = hidden
-    return float(total)/max(n, 1)
+    return float(total)/n if n else None
 
 _dtypes = dict(bf16=torch.bfloat16, fp16=torch.float16)
 def _autocast(precision, device):
@@ -213,6 +216,7 @@ def validate(self:_Run):
     before = self.time()
     self.evals = int(self.learn.pct_train*10)
     self.valid_loss = lm_loss(self.learn, self.dls.valid, self.precision)
+    if self.valid_loss is None: return # nothing was kept aside
     self.write(valid_loss=self.valid_loss, perplexity=math.exp(min(self.valid_loss, 700)))
     took = self.time()-before
     if self.progress:

@@ -74,7 +74,7 @@ def _score_rows(answer, ours, file, out, suffixes, text_col, chunk, with_text, r
                 n += 1
     return n
 
-def _score_parquet(answer, ours, file, out, text_col, chunk, with_text, read):
+def _score_parquet(answer, ours, file, out, names_of, text_col, chunk, with_text, read):
     "Parquet, whose other columns keep their types"
     pa = need('pyarrow', 'parquet', 'reading Parquet')
     pq = import_module('pyarrow.parquet')
@@ -84,13 +84,14 @@ def _score_parquet(answer, ours, file, out, text_col, chunk, with_text, read):
         names = f.schema_arrow.names
         col = text_col or ('text' if 'text' in names else names[0])
         kept = [o for o in names if with_text or o!=col]
-        types = [(k,pa.string() if k=='label' else pa.float32()) for k in ours]
+        kind = pa.array(names_of).type # text, whole numbers, or true and false
+        types = [(k,kind if k=='label' else pa.float32()) for k in ours]
         schema = pa.schema([f.schema_arrow.field(o).with_name(f'{o}_orig' if o in ours else o) for o in kept]
             + [pa.field(*o) for o in types])
         with pq.ParquetWriter(out, schema) as w:
             for batch in f.iter_batches(chunk, columns=kept):
                 labels,probs = answer(list(islice(rows, batch.num_rows)))
-                more = [pa.array(labels, pa.string()), *(pa.array(probs[:,i]) for i in range(len(ours)-1))]
+                more = [pa.array(labels, kind), *(pa.array(probs[:,i]) for i in range(len(ours)-1))]
                 w.write_batch(pa.record_batch([*batch.columns, *more], schema=schema))
                 n += batch.num_rows
     return n
@@ -113,7 +114,7 @@ def score_file(
     if len(sufs)==2 and sufs[1] not in openers: sufs = sufs[1:]
     with atomic_path(out) as tmp:
         args = partial(_answers, proba, labels),ours,file,tmp
-        if sufs==['.parquet']: return _score_parquet(*args, text_col, chunk, with_text, read)
+        if sufs==['.parquet']: return _score_parquet(*args, list(labels), text_col, chunk, with_text, read)
         return _score_rows(*args, sufs, text_col, chunk, with_text, read)
 
 # %% ../nbs/workshop/scoring.ipynb #d2304a12

@@ -17,8 +17,8 @@ from .bag_of_words import *
 from .ensemble import *
 
 # %% auto #0
-__all__ = ['accuracy_interval', 'suitable_bag', 'quick_to_count', 'has_learned', 'opinions_report', 'advice', 'summaries',
-           'probe', 'trust_by_probe', 'confident', 'self_taught', 'hear', 'report_rows', 'report_from']
+__all__ = ['accuracy_interval', 'suitable_bag', 'quick_to_count', 'some_of_each', 'has_learned', 'opinions_report', 'advice',
+           'summaries', 'probe', 'trust_by_probe', 'confident', 'self_taught', 'hear', 'report_rows', 'report_from']
 
 # %% ../nbs/workshop/second_opinion.ipynb #so1wil
 def accuracy_interval(
@@ -56,6 +56,16 @@ def quick_to_count(
     return sum(map(len, texts))<=most
 
 # %% ../nbs/workshop/second_opinion.ipynb #so3colc
+def some_of_each(
+    y,   # Numbers of the classes, (n_texts,)
+    n,   # How many to draw
+    seed # Of the draw
+)->np.ndarray: # Positions, (at most n,)
+    "A random sample in which every class is, as far as there is room"
+    order = np.random.default_rng(seed).permutation(len(y))
+    first = np.sort(np.unique(np.asarray(y)[order], return_index=True)[1])
+    return np.concatenate([order[first], np.delete(order, first)])[:n]
+
 def has_learned(
     log_p,    # Log-probabilities of texts that were trained on, (n_texts, n_classes)
     y,        # Numbers of their classes, (n_texts,)
@@ -71,6 +81,7 @@ def has_learned(
     w,shares = costs[y],costs*counts/(costs*counts).sum()
     log_p = np.asarray(log_p)[np.arange(len(y)),y]
     chance = -np.average(np.log(shares[y]), weights=w)
+    if chance==0: return True # all of one class: nothing can be said
     return bool(-np.average(log_p, weights=w) < (1-margin)*chance)
 
 # %% ../nbs/workshop/second_opinion.ipynb #so4repc
@@ -237,7 +248,7 @@ def hear(
         bag.fit(texts, y, len(ensemble.labels))
         costs = bag.class_weight
         if isinstance(costs, dict): costs = [costs[i] for i in range(len(ensemble.labels))]
-        some = np.random.default_rng(bag.seed).permutation(len(y))[:n_check]
+        some = some_of_each(y, n_check, bag.seed)
         seen = ensemble.networks_proba([texts[i] for i in some]).double().clamp(1e-12).log().numpy()
         if features is not None:
             few = np.sort(np.random.default_rng(bag.seed).permutation(len(bag.rows))[:n_probe])

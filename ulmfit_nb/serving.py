@@ -130,7 +130,7 @@ async def _refuse(send, status, message):
 
 # %% ../nbs/workshop/serving.ipynb #5e0a0016
 def http_protocol(
-    timeout # Seconds in which a connection's first request has to begin
+    timeout # Seconds in which a request's head has to be here, from its first byte or from the connection's beginning
 ):          # A class for `uvicorn.Config(http=…)`
     "uvicorn's HTTP, with errors in JSON and no patience for senders that say nothing"
     need('uvicorn', 'serve', 'a server')
@@ -142,10 +142,21 @@ def http_protocol(
     class Protocol(H11Protocol):
         def connection_made(self, transport):
             super().connection_made(transport)
-            self.impatient = self.loop.call_later(timeout, self.give_up)
+            self.last = None
+            self.wait()
+        def wait(self): self.impatient = self.loop.call_later(timeout, self.give_up)
+        def data_received(self, data):
+            if self.impatient.cancelled() and self.cycle.response_complete: self.wait() # the next one begins
+            super().data_received(data)
         def handle_events(self):
             super().handle_events()
-            if self.cycle is not None: self.impatient.cancel()
+            if self.cycle is self.last: return
+            self.last = self.cycle
+            self.impatient.cancel()
+        def on_response_complete(self):
+            super().on_response_complete()
+            more = self.cycle.response_complete and self.conn.trailing_data[0] # the next one has begun already
+            if more and self.impatient.cancelled() and not self.transport.is_closing(): self.wait()
         def connection_lost(self, exc):
             self.impatient.cancel()
             super().connection_lost(exc)
@@ -220,7 +231,8 @@ class _Model:
 
     def known(self, label):
         "The label that was meant, or None; 1 and True are different labels, although they are equal"
-        return next((o for o in self.labels if type(o)==type(label) and o==label), None)
+        same = [o for o in self.labels if o==label and isinstance(o, bool)==isinstance(label, bool)]
+        return same[0] if same else None # JavaScript writes 1.0 as 1
 
 # %% ../nbs/workshop/serving.ipynb #5e0a0021
 def make_app(
