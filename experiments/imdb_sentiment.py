@@ -116,7 +116,7 @@ class Uses:
             'trained on':f"{len(self.train)-len(self.held):,} labelled reviews of IMDb's training half (Maas et al., "
                 f"2011); its language models read {(~self.road.lm_texts.is_valid).sum():,} reviews, after Wikipedia",
             'accuracy':f"{res['accuracy']:.2%} of the {res['n']:,} reviews of the test half, of other films, looked at "
-                f"once; before the rounding to 8 bits {before['accuracy']:.2%}, forwards alone "
+                f"{self.a.looks}; before the rounding to 8 bits {before['accuracy']:.2%}, forwards alone "
                 f'{one:.2%}, backwards {other:.2%}',
             'calibration':f"expected calibration error {res['ece']:.3f} on the test half",
             'limits':'No review with 5 or 6 of 10 stars had a label, and no text was about anything but films. It is '
@@ -179,6 +179,7 @@ def arguments(args=None):
     p.add_argument('--test', type=int, default=5000, help='Reviews by which few labels are judged')
     p.add_argument('--labels', type=int, nargs='+', default=[100,500])
     p.add_argument('--draws', type=int, default=3)
+    p.add_argument('--looks', default='once', help='How often the test half was looked at, for the card')
     p.add_argument('--few-directions', nargs='+', default=['fwd'], choices=directions)
     p.add_argument('--jobs', nargs='+', default=kinds, choices=kinds)
     p.add_argument('--small', action='store_true')

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 from recipes import development, language_model
 from runs import Log, parser, use_threads
+from ulmfit_nb import generation # noqa: F401  (a language model's `score`)
 
 ways = { # is everything trained from the first epoch on, and what divides the rate of each group below the head?
     'all at once':dict(gradual=False, div=1.), 'all at once, lower rates below':dict(gradual=False, div=2.6),

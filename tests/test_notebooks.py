@@ -1,25 +1,12 @@
 "Every notebook runs, is clean, shows its results, and exports to the modules that are there"
-import atexit, functools, json, os, re, select, shutil, signal, subprocess, sys, tempfile
+import json, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 from conftest import find_data, notebooks, root
+from forks import forked
 
-here,nbs = Path(__file__).parent,notebooks()
+nbs = notebooks()
 skip_flags = ['slow', 'data', 'cuda']
-
-@functools.cache
-def server():
-    "Of this process: the large libraries are imported once for all its notebooks"
-    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
-    res = subprocess.Popen([sys.executable, here/'notebook_server.py'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env=env, text=True, start_new_session=True)
-    atexit.register(end, res)
-    return res
-
-def end(server):
-    "It and the notebook that it runs"
-    if server.poll() is None: os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
 
 def run_nb(path, skip=skip_flags, seconds=1200, **more):
     "Exit status of a process that ran `path` in the notebook's folder, and what it said"
@@ -29,16 +16,7 @@ def run_nb(path, skip=skip_flags, seconds=1200, **more):
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg', PATH=os.pathsep.join(places))
     if imdb := find_data('imdb'):
         env.setdefault('ULMFIT_IMDB', str(imdb)) # pages that use real reviews take them where they are found
-    with tempfile.TemporaryDirectory() as d:
-        job = dict(path=str(path.absolute()), skip=skip, env=env|more, out=f'{d}/said')
-        server().stdin.write(json.dumps(job)+'\n')
-        server().stdin.flush()
-        ended,said = select.select([server().stdout], [], [], seconds)[0],Path(f'{d}/said')
-        status = int(server().stdout.readline()) if ended else f'still running after {seconds} s'
-        if not ended:
-            end(server())
-            server.cache_clear()
-        return status,said.read_text(encoding='utf8', errors='replace') if said.exists() else ''
+    return forked(dict(path=str(path.absolute()), skip=skip, env=env|more), seconds)
 
 each = pytest.mark.parametrize('path', nbs, ids=lambda o: o.stem)
 

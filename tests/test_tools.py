@@ -172,6 +172,12 @@ def test_all_of_imdb_at_small_size(tmp_path):
     assert all(o['tokens_per_second']>0 and o['valid_loss']>0 for o in epochs)
     assert [o['epoch'] for o in epochs if o.get('name')=='tuned_fwd_1_0']==[0,0,1]
     assert not go('--directions', 'fwd', 'bwd', '--test').returncode and rows()==done and rows('epochs')==epochs
+    same = tmp_path/'same' # the mean of a run and itself
+    script('imdb_average').main([str(tmp_path/'imdb'), *[str(tmp_path/'out')]*2, '--out', str(same)])
+    mean = map(json.loads, (same/'log.jsonl').read_text().splitlines())
+    mean = {o['job']:o['results'] for o in mean if 'results' in o}
+    assert mean['test']['all']['accuracy']==res['all']['accuracy']
+    assert mean['compared']['mean of their weights']['accuracy']==mean['compared']['first run']['accuracy']
     other = go('--lm-lr', '0.5')
     assert other.returncode and 'is of other settings' in other.stderr and rows()==done
 
