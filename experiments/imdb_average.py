@@ -17,6 +17,8 @@ directions = 'fwd','bwd'
 
 def mean_weights(first, second, share=.5):
     "`second`, with weights that are its own by `share` and those of `first` by the rest"
+    if [list(o) for o in first.dls.vocab]!=[list(o) for o in second.dls.vocab]:
+        raise SystemExit('the two runs know other words or labels: their weights have other meanings')
     a,b = (o.model.state_dict() for o in (first,second))
     second.model.load_state_dict({k:share*v+(1-share)*a[k] if v.is_floating_point() else v for k,v in b.items()})
     return second
@@ -29,6 +31,8 @@ class Averaged(Road):
     def __init__(self, folder, runs, out):
         logs = [Log(o/'log.jsonl') for o in runs]
         settings = logs[1].rows[0]['settings']
+        if settings['refit']:
+            raise SystemExit(f'{runs[1]} has no classifiers that were judged on other films: imdb.py --cpu')
         super().__init__(folder, out, settings['pretrained'], settings)
         self.runs,self.settings,self.recipe = runs,settings,logs[1].find(job='chosen')['recipe']
         self.held = self.train[self.train.is_valid].reset_index(drop=True)

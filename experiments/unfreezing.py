@@ -5,8 +5,8 @@ that no other table asks about.
 
 FOLDER holds `imdb` (train) and `small` as JSON lines. For each task and draw of labelled texts a language model is
 fine-tuned once, beside the log, and every way of training starts from it, with as many epochs. Afterwards the encoder
-is put back below the language model's decoder: the perplexity of the texts that are asked about says what it has
-forgotten. Every finished job is a line of the log; two runs with the same log share the jobs."""
+is put back into the language model (whose decoder shares its word vectors): the perplexity of the texts that are asked
+about says what it has forgotten. Every finished job is a line of the log; two runs with the same log share the jobs."""
 from functools import partial
 import numpy as np
 from recipes import development, language_model

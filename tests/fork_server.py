@@ -1,7 +1,7 @@
 """Runs notebooks and commands, each in a process of its own, which begins with the large libraries imported: they take
 longer than many a page. Reads a job per line as JSON, `{path, skip, env, out}` or `{args, cwd, env, out}`, and answers
 with its exit status"""
-import json, os, sys
+import json, os, sys, traceback
 from pathlib import Path
 
 def notebook(path, skip):
@@ -15,7 +15,9 @@ def command(args, cwd):
     os.chdir(cwd)
     sys.argv = ['ulmfit', *args]
     try: main(args)
-    except SystemExit as e: return e.code if isinstance(e.code, int) else int(e.code is not None)
+    except SystemExit as e:
+        if isinstance(e.code, str): print(e.code, file=sys.stderr)
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
     return 0
 
 def run(job):
@@ -36,6 +38,7 @@ if __name__=='__main__': # processes that a page starts import this module, too,
         else:
             status = 1
             try: status = run(json.loads(line))
+            except BaseException: traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -23,8 +23,9 @@ def forked(job, seconds=1200, parts=('said',)):
         server().stdin.write(json.dumps(dict(job, out=list(map(str, files))))+'\n')
         server().stdin.flush()
         ended = select.select([server().stdout], [], [], seconds)[0]
-        status = int(server().stdout.readline()) if ended else f'still running after {seconds} s'
-        if not ended:
+        line = server().stdout.readline() if ended else ''
+        status = int(line) if line else 'the server died' if ended else f'still running after {seconds} s'
+        if not line:
             end(server())
             server.cache_clear()
         return status,*(o.read_text(encoding='utf8', errors='replace') if o.exists() else '' for o in files)

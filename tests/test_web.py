@@ -134,7 +134,7 @@ def test_every_kind_of_folder(opened, clf, tmp_path):
         assert r.returncode==0 and str(out) in r.stdout, r.stderr
         texts = sentences().text[:3].tolist()
         want = model.predict_proba(texts).tolist()
-        for g,w in zip(asked(opened(out), texts, 'answer'), want): assert g['probabilities']==pytest.approx(w, abs=.002)
+        for g,w in zip(asked(opened(out), texts, 'answer'), want): assert g['probabilities']==pytest.approx(w, abs=.006)
 
 def coloured(tab, word):
     "Wait until `word` is among the coloured words; a slow machine asks before it colours"

@@ -578,10 +578,11 @@ def __getstate__(self:ULMFiTClassifier):
         *(o+'_' for o in _facts), *state['params']}
     state['others'] = {k:v for k,v in vars(self).items() if k not in ours}
     if hasattr(self, 'ensemble_'):
-        buf = io.BytesIO()
+        buf,self._work,work = io.BytesIO(),None,self._work # a pickle may be lost: checkpoints stay
         with tempfile.TemporaryDirectory() as d, zipfile.ZipFile(buf, 'w') as z:
             for f in sorted(self.save(Path(d)/'m').rglob('*')):
                 if f.is_file(): z.write(f, f.relative_to(Path(d)/'m'))
+        self._work = work
         state['saved'] = buf.getvalue()
     return state
 

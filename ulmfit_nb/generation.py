@@ -342,7 +342,7 @@ def token_rules(self:LMLearner,
 @patch
 def _writer(self:LMLearner, prompts, seed, stop, generator):
     """Tokens of each prompt in reading direction, their ids, the id to stop at, and the
-    source of chance"""
+    random generator"""
     if seed is not None:
         device = next(self.model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)

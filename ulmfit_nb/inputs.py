@@ -156,7 +156,7 @@ def check_groups(
     for o,name in zip((train,held), names):
         if col in o: continue
         raise ValueError(f'{name} has no column {col!r}; it has {list(o.columns)}')
-    shared = [o for o in train[col].unique() if o in set(held[col])]
+    shared = train[col][train[col].isin(held[col])].dropna().unique().tolist()
     if shared:
         raise ValueError(f'{col} {shared[0]!r} is in {names[0]} and in {names[1]} '
             f'({len(shared)} such in all): leave its texts out of one of them')

@@ -92,10 +92,9 @@ def _by_first(*args):
     "`prepare_corpus` in the first process; the others wait and open what it made"
     if not rank_distrib():
         corpus = prepare_corpus(*args)
-        from_first(corpus.path and str(corpus.path))
+        from_first(str(corpus.path))
         return corpus
-    path = from_first(None)
-    return Corpus.open(path) if path else prepare_corpus(*args) # it is in memory, in every process
+    return Corpus.open(from_first(None))
 
 # %% ../nbs/workshop/pretraining.ipynb #3ecae19c
 def lm_loss(
